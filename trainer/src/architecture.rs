@@ -1,0 +1,198 @@
+//! One description of a network: input shape, preprocessing, layers. It serves the trainer, the
+//! ONNX exporter, the quantizer and through it the device.
+//!
+//! Letters: `h` rows, `w` columns, `c` channels; tensors are NHWC, conv kernels HWIO
+//! (depthwise: `h, w, in, multiplier`), dense kernels `(in, out)`, as in Keras.
+
+use serde::{Deserialize, Serialize};
+
+/// Height, width and channels of one sample. A flattened sample is `1 x 1 x c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "[usize; 3]", into = "[usize; 3]")]
+pub struct Shape {
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+}
+
+impl Shape {
+    /// Number of values of one sample.
+    pub fn len(self) -> usize {
+        self.h * self.w * self.c
+    }
+
+    /// True if a sample has no values.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<[usize; 3]> for Shape {
+    fn from([h, w, c]: [usize; 3]) -> Self {
+        Self { h, w, c }
+    }
+}
+
+impl From<Shape> for [usize; 3] {
+    fn from(s: Shape) -> Self {
+        [s.h, s.w, s.c]
+    }
+}
+
+/// Elementwise function after a layer. At 0: relu' = 0, elu' = 1, selu' = 1.0507 (as in Keras).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Identity.
+    #[default]
+    Linear,
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x` for `x > 0`, else `exp(x) - 1`.
+    Elu,
+    /// `1.0507 * x` for `x > 0`, else `1.0507 * 1.67326 * (exp(x) - 1)`.
+    Selu,
+    /// Softmax over the channels; only on the last layer.
+    Softmax,
+}
+
+/// Zero padding of conv and pooling windows, with Keras's meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// No padding: output `(n - k) / s + 1`.
+    #[default]
+    Valid,
+    /// Output `ceil(n / s)`; odd padding goes after.
+    Same,
+}
+
+/// A window (kernel or pool) with its stride: `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Rows and columns of the window.
+    pub size: [usize; 2],
+    /// Step in rows and columns.
+    pub stride: [usize; 2],
+    /// Padding rule.
+    pub padding: Padding,
+}
+
+/// Penalty on a layer's kernel: `l1 * sum|w| + l2 * sum w^2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Regularizer {
+    /// Factor of the absolute values.
+    pub l1: f32,
+    /// Factor of the squares.
+    pub l2: f32,
+}
+
+/// What a layer computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LayerKind {
+    /// Cross-correlation. `groups = 1`: kernel `[kh, kw, ci, co]`; grouped: `[kh, kw, ci / groups, co]`.
+    /// `groups == ci` is depthwise: output channel `in * multiplier + m`, kernel `[kh, kw, 1, ci * multiplier]`
+    /// (the same order of values as Keras's `[kh, kw, ci, multiplier]`).
+    Conv {
+        filters: usize,
+        window: Window,
+        groups: usize,
+        use_bias: bool,
+        activation: Activation,
+        regularizer: Regularizer,
+        initializer: Initializer,
+    },
+    /// Maximum over a window; padding is ignored; a tie goes to the first maximum in row-major order.
+    MaxPool { window: Window },
+    /// Mean over a window; padding is not counted.
+    AvgPool { window: Window },
+    /// Mean over all rows and columns; output `1 x 1 x c`.
+    GlobalAvgPool,
+    /// Per-channel normalization; weights `gamma`, `beta`, `moving_mean`, `moving_variance`.
+    BatchNorm { momentum: f32, epsilon: f32 },
+    /// Training only: zeroes values with probability `rate`, scales the others by `1 / (1 - rate)`.
+    Dropout { rate: f32 },
+    /// `h x w x c` to `1 x 1 x (h * w * c)`, row-major.
+    Flatten,
+    /// `y = x * kernel + bias`; needs a flat input; kernel `[in, units]`.
+    Dense {
+        units: usize,
+        use_bias: bool,
+        activation: Activation,
+        regularizer: Regularizer,
+        initializer: Initializer,
+    },
+    /// An activation as a layer of its own (for example after `BatchNorm` or `Add`).
+    Activation { activation: Activation },
+    /// Sum of the two inputs of the layer, then the activation.
+    Add { activation: Activation },
+}
+
+/// Distribution of a kernel's initial values, as in Keras. Biases start at 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initializer {
+    #[default]
+    GlorotUniform,
+    GlorotNormal,
+    HeUniform,
+    HeNormal,
+    LecunUniform,
+    LecunNormal,
+}
+
+/// Where a layer reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The preprocessed image.
+    Input,
+    /// The output of an earlier layer, by its position in `Architecture::layers`.
+    Layer(usize),
+}
+
+/// A layer with everything inferred.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Unique name, also the prefix of its weights: `conv1`, `dense2`, or the recipe's `name`.
+    pub name: String,
+    /// What it computes.
+    pub kind: LayerKind,
+    /// One input; `Add` has two.
+    pub inputs: Vec<Source>,
+    /// Shape of the (first) input.
+    pub input: Shape,
+    /// Shape of the output.
+    pub output: Shape,
+}
+
+/// Probabilities from logits: the output layer's activation is kept apart from the layers, whose
+/// last one gives logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputActivation {
+    /// One class of many.
+    Softmax,
+    /// Independent classes, with log loss.
+    Sigmoid,
+    /// None: the outputs are used as they are (MSE).
+    Linear,
+}
+
+/// A whole network. The layers are in topological order; the last one's output (activation
+/// `Linear`) is the logits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Architecture {
+    /// Raw image.
+    pub input: Shape,
+    /// Layers in order.
+    pub layers: Vec<Layer>,
+    /// From logits to probabilities.
+    pub output: OutputActivation,
+}

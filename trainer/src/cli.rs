@@ -1,0 +1,161 @@
+//! Command line: what a script may rely on. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or recipe error.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Train a small CNN, flash it to a microcontroller, get the same bits everywhere.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train, quantize, export and verify; writes a run folder
+    Fit(FitArgs),
+    /// Layers, output shapes, parameters, MACs; int8 flash and arena bytes
+    Summary(SummaryArgs),
+    /// Accuracy, per-class metrics and confusion matrix: float and fixed point
+    Evaluate(EvaluateArgs),
+    /// Calibrate and quantize a trained run again
+    Quantize(QuantizeArgs),
+    /// Write model.onnx, model.int8.onnx and model.fxp of a trained run again
+    Export(RunArgs),
+    /// Prove that ONNX and runtime give the same logits
+    Verify(VerifyArgs),
+    /// Classify image files
+    Predict(PredictArgs),
+    /// Build the firmware with a run's model and flash it to a board
+    Flash(FlashArgs),
+    /// List serial ports and known boards
+    Devices,
+}
+
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    /// Recipe file [default: the MNIST recipe in models/]
+    pub recipe: Option<PathBuf>,
+    /// Run folder [default: runs/<recipe name>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Change a value of the recipe, for example train.batch=128; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Same as --set train.epochs=N
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Same as --set train.seed=N
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: String,
+    /// Threads of the CPU kernels; the results do not depend on it [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub start: StartArgs,
+    /// Only warnings and errors
+    #[arg(long, conflicts_with = "plain")]
+    pub quiet: bool,
+    /// Plain lines instead of a progress bar and live curves
+    #[arg(long)]
+    pub plain: bool,
+    /// One JSON object per epoch and one at the end on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct StartArgs {
+    /// Continue exactly where the last checkpoint of the run folder was written
+    #[arg(long)]
+    pub resume: bool,
+    /// Take the weights of another run; schedule and optimizer start at step 0
+    #[arg(long, value_name = "DIR")]
+    pub warm_start: Option<PathBuf>,
+    /// Train again from the run folder's saved initial weights
+    #[arg(long)]
+    pub reset_weights: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SummaryArgs {
+    /// Recipe file [default: the MNIST recipe in models/]
+    pub recipe: Option<PathBuf>,
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run folder
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Other data than the recipe's, in the recipe's format
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Epochs of quantization-aware fine-tuning [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub qat_epochs: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Other data than the recipe's, in the recipe's format
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Only the first N test images
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// host, qemu:MACHINE or serial:PORT
+    #[arg(long, default_value = "host", value_name = "TARGET")]
+    pub against: String,
+    /// Compare every intermediate tensor too
+    #[arg(long)]
+    pub layers: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Image files (PNG, JPEG, BMP)
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FlashArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Board name, see `trainer devices`
+    #[arg(long)]
+    pub board: String,
+    /// Print what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}

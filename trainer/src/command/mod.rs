@@ -1,0 +1,24 @@
+//! One file per subcommand: `pub fn run(args: &XArgs) -> Result<(), Error>`.
+
+use crate::{
+    cli::{Cli, Command},
+    error::Error,
+};
+
+/// Runs the chosen subcommand.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    let name = match cli.command {
+        Command::Fit(_) => "fit",
+        Command::Summary(_) => "summary",
+        Command::Evaluate(_) => "evaluate",
+        Command::Quantize(_) => "quantize",
+        Command::Export(_) => "export",
+        Command::Verify(_) => "verify",
+        Command::Predict(_) => "predict",
+        Command::Flash(_) => "flash",
+        Command::Devices => "devices",
+    };
+    Err(Error::Failed(format!(
+        "`{name}` is not available in this build"
+    )))
+}

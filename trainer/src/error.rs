@@ -1,0 +1,23 @@
+//! The error of a whole command; each stage has its own enum and converts into it.
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line or the recipe is wrong: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The work failed or did not verify: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// Process exit code: 2 for usage and recipe errors, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Trains a small CNN, quantizes it and exports it so that every target computes the same bits.
+pub mod architecture;
+pub mod cli;
+pub mod command;
+pub mod error;
+pub mod recipe;
+pub mod weights;
