@@ -1,0 +1,73 @@
+//! What runs on the host: format, clippy, tests, documentation, and the runtime's cross builds.
+
+use std::path::Path;
+
+use crate::{
+    shell::{self, Failure},
+    toolchain::{TARGETS, Toolchain},
+};
+
+/// Format and clippy, warnings denied.
+pub fn lint() -> Result<(), Failure> {
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(shell::cargo().args([
+        "clippy",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// All host tests. Crates without heavy dependencies run a second time with debug assertions and overflow checks.
+pub fn test(python: &Path) -> Result<(), Failure> {
+    shell::run(
+        shell::cargo()
+            .args(["test", "--release", "--locked", "--workspace"])
+            .env("ISOBIT_PYTHON", python)
+            .env("ISOBIT_REQUIRE_PYTHON", "1"),
+    )?;
+    shell::run(shell::cargo().args([
+        "test",
+        "--locked",
+        "-p",
+        "runtime",
+        "-p",
+        "protocol",
+        "-p",
+        "app",
+        "--all-features",
+    ]))
+}
+
+/// Rustdoc of every package, warnings denied.
+pub fn document() -> Result<(), Failure> {
+    shell::run(
+        shell::cargo()
+            .args(["doc", "--release", "--locked", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+/// The runtime on every bare-metal target, with and without defmt.
+pub fn targets() -> Result<(), Failure> {
+    for target in TARGETS {
+        let toolchain = Toolchain::for_target(target)?;
+        for features in ["", "defmt"] {
+            shell::run(toolchain.cargo("build", target).args([
+                "--release",
+                "--locked",
+                "--package",
+                "runtime",
+                "--features",
+                features,
+                "--target-dir",
+                "target/bare-metal",
+            ]))?;
+        }
+    }
+    Ok(())
+}
