@@ -1,2 +1,5 @@
 //! Proves that the ONNX model and the fixed-point model of a run compute the same bits.
 pub mod backend;
+pub mod graph;
+pub mod naive;
+pub mod tract;
