@@ -1,0 +1,225 @@
+//! Every logit of every image, bit for bit: the int8 ONNX model in tract against a backend.
+
+use rayon::prelude::*;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    backend::{Backend, BackendError},
+    graph::{Exponent, Graph, GraphError, OpRecord},
+    tract::{Mode, Tract, TractError},
+};
+
+/// Images per tract run.
+const BATCH: usize = 64;
+/// Images between two reports of progress.
+const GROUP: usize = 8 * BATCH;
+
+/// Why a comparison could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The ONNX file is not what the exporter writes.
+    #[error("model.int8.onnx: {0}")]
+    Graph(#[from] GraphError),
+    /// tract refuses the model.
+    #[error("model.int8.onnx: {0}")]
+    Tract(#[from] TractError),
+    /// The fixed-point engine failed.
+    #[error("{0}")]
+    Backend(#[from] BackendError),
+    /// The two models do not belong together.
+    #[error("model.int8.onnx and model.fxp do not match: {0}")]
+    Pair(String),
+}
+
+/// One logit that differs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mismatch {
+    /// Position of the image.
+    pub image: usize,
+    /// Class.
+    pub class: usize,
+    /// What the ONNX engine computed.
+    pub onnx: f32,
+    /// What the backend computed, times its power of two.
+    pub fixed: f32,
+    /// The backend's accumulator.
+    pub accumulator: i32,
+}
+
+/// Result of a comparison of logits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// sha256 of model.int8.onnx, hexadecimal.
+    pub onnx_sha256: String,
+    /// sha256 of model.fxp, hexadecimal.
+    pub fxp_sha256: String,
+    /// The ONNX engine.
+    pub engine: String,
+    /// The fixed-point engine.
+    pub backend: String,
+    /// Images compared.
+    pub images: usize,
+    /// Logits compared: images times classes.
+    pub logits: usize,
+    /// Logits that differ.
+    pub mismatching: usize,
+    /// The first one that differs.
+    pub first: Option<Mismatch>,
+    /// Argmax of the logits per image (ties: lowest index), from the backend.
+    #[serde(skip)]
+    pub predictions: Vec<usize>,
+}
+
+/// Compares every logit of `images` computed by tract (optimized plan, batches of 64) with `backend`'s.
+///
+/// A logit agrees if the f32 of ONNX equals `accumulator * 2^exponent` exactly (0 and -0 are the same number).
+/// `backend` runs `fxp`; the report names both files by their sha256.
+/// `progress` is called with the number of images done.
+///
+/// # Errors
+/// A file that is refused, or an engine that fails; a difference is no error but part of the report.
+pub fn verify(
+    onnx: &[u8],
+    fxp: &[u8],
+    images: &[&[u8]],
+    backend: &mut dyn Backend,
+    progress: &mut dyn FnMut(usize),
+) -> Result<VerifyReport, VerifyError> {
+    let graph = Graph::parse(onnx)?;
+    let exponents = logit_exponents(&graph)?;
+    let outputs = [graph.outputs.first().cloned().unwrap_or_default()];
+    let load = |batch| Tract::load(onnx, graph.image, &outputs, batch, Mode::Optimized);
+    let full = if images.len() >= BATCH {
+        Some(load(BATCH)?)
+    } else {
+        None
+    };
+    let rest = match images.len() % BATCH {
+        0 => None,
+        n => Some(load(n)?),
+    };
+    let plan = |n: usize| {
+        if n == BATCH {
+            full.as_ref()
+        } else {
+            rest.as_ref()
+        }
+    };
+
+    let mut report = VerifyReport {
+        onnx_sha256: sha256(onnx),
+        fxp_sha256: sha256(fxp),
+        engine: "tract 0.23 (optimized, batches of 64)".into(),
+        backend: backend.describe(),
+        images: images.len(),
+        logits: 0,
+        mismatching: 0,
+        first: None,
+        predictions: Vec::with_capacity(images.len()),
+    };
+    for (g, group) in images.chunks(GROUP).enumerate() {
+        let expected: Vec<Vec<f32>> = group
+            .par_chunks(BATCH)
+            .map(|batch| {
+                let plan = plan(batch.len())
+                    .ok_or_else(|| TractError::Run("no plan for this batch".into()))?;
+                Ok(plan.run(batch)?.swap_remove(0).data)
+            })
+            .collect::<Result<_, TractError>>()?;
+        let expected = expected.concat();
+        let got = backend.logits(group)?;
+        let classes = expected.len() / group.len();
+        for (i, accumulators) in got.iter().enumerate() {
+            if accumulators.len() != classes {
+                return Err(VerifyError::Pair(format!(
+                    "{classes} logits in ONNX, {} in the fixed-point model",
+                    accumulators.len()
+                )));
+            }
+            report.predictions.push(argmax(accumulators, &exponents));
+            for (class, (&accumulator, &onnx)) in accumulators
+                .iter()
+                .zip(&expected[i * classes..])
+                .enumerate()
+            {
+                let fixed = real(accumulator, exponent(&exponents, class)?);
+                report.logits += 1;
+                if f64::from(onnx) != fixed {
+                    report.mismatching += 1;
+                    report.first.get_or_insert(Mismatch {
+                        image: g * GROUP + i,
+                        class,
+                        onnx,
+                        fixed: fixed as f32,
+                        accumulator,
+                    });
+                }
+            }
+        }
+        progress(g * GROUP + group.len());
+    }
+    Ok(report)
+}
+
+/// sha256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// `accumulator * 2^exponent`, exact in f64.
+pub fn real(accumulator: i32, exponent: i32) -> f64 {
+    f64::from(accumulator) * f64::from(exponent).exp2()
+}
+
+/// The record of the logits: the last operator.
+///
+/// # Errors
+/// No record at all.
+pub fn logits_record(graph: &Graph) -> Result<OpRecord, GraphError> {
+    graph
+        .ops()?
+        .into_iter()
+        .max_by_key(|r| r.op)
+        .ok_or(GraphError::Metadata {
+            key: "isobit.ops",
+            reason: "empty".into(),
+        })
+}
+
+fn logit_exponents(graph: &Graph) -> Result<Exponent, VerifyError> {
+    Ok(logits_record(graph)?.exponent)
+}
+
+fn exponent(exponents: &Exponent, class: usize) -> Result<i32, VerifyError> {
+    exponents
+        .at(class)
+        .ok_or_else(|| VerifyError::Pair(format!("no exponent for class {class} in isobit.ops")))
+}
+
+fn argmax(accumulators: &[i32], exponents: &Exponent) -> usize {
+    let value = |c: usize| real(accumulators[c], exponents.at(c).unwrap_or(0));
+    (0..accumulators.len()).fold(0, |best, c| if value(c) > value(best) { c } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argmax_weighs_the_exponents_and_takes_the_first_of_equals() {
+        assert_eq!(argmax(&[8, 3, 16], &Exponent::PerClass(vec![0, 2, -1])), 1);
+        assert_eq!(argmax(&[4, 8, 8], &Exponent::PerClass(vec![1, 0, 0])), 0);
+        assert_eq!(argmax(&[-5, -5], &Exponent::One(-3)), 0);
+    }
+
+    #[test]
+    fn real_values_are_exact() {
+        assert_eq!(real(-3, -2), -0.75);
+        assert_eq!(real((1 << 24) - 1, -40), 16_777_215.0 / (1u64 << 40) as f64);
+    }
+}
