@@ -1,1 +1,4 @@
 //! placeholder
+#[cfg(feature = "encode")]
+#[rustfmt::skip]
+pub mod encode;

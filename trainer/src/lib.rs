@@ -1,8 +1,11 @@
 //! Trains a small CNN, quantizes it and exports it so that every target computes the same bits.
 pub mod architecture;
+pub mod calibrate;
 pub mod callbacks;
 pub mod cli;
 pub mod command;
 pub mod error;
+pub mod preprocess;
+pub mod quantize;
 pub mod recipe;
 pub mod weights;
