@@ -5,6 +5,7 @@ pub mod callbacks;
 pub mod cli;
 pub mod command;
 pub mod error;
+pub mod file;
 pub mod preprocess;
 pub mod quantize;
 pub mod recipe;

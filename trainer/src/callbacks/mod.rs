@@ -5,11 +5,18 @@
 //! - [`Callback`]: outputs (progress, history.csv, curves, TensorBoard). They never influence the training, and
 //!   everything that they need after a resume is the list of past epochs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod curves;
+pub mod history;
+pub mod live;
+pub mod progress;
 pub mod rule;
+pub mod tensorboard;
+
+use progress::Display;
 
 /// State of the running epoch after one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,4 +162,42 @@ impl Callback for Vec<Box<dyn Callback>> {
     fn end(&mut self) -> Result<(), CallbackError> {
         self.iter_mut().try_for_each(|c| c.end())
     }
+}
+
+/// The outputs of a run folder: history.csv, curves.png, TensorBoard files where the recipe asks for them, the display,
+/// and JSON lines on standard output.
+///
+/// # Errors
+/// The TensorBoard files cannot be created, or the terminal does not answer.
+pub fn outputs(
+    plan: &Plan,
+    dir: &Path,
+    tensorboard: bool,
+    display: Display,
+    json: bool,
+) -> Result<Vec<Box<dyn Callback>>, CallbackError> {
+    let mut all: Vec<Box<dyn Callback>> = vec![
+        Box::new(history::History::new(
+            dir.join("history.csv"),
+            plan.history.clone(),
+        )),
+        Box::new(curves::CurvesPng::new(dir.join("curves.png"), plan)),
+    ];
+    if tensorboard {
+        let first_step = plan.history.last().map_or(0, |log| log.step + 1);
+        all.push(Box::new(tensorboard::TensorBoard::new(
+            &dir.join("tensorboard"),
+            first_step,
+        )?));
+    }
+    if json {
+        all.push(Box::new(progress::JsonLines));
+    }
+    match display {
+        Display::Quiet => {}
+        Display::Plain => all.push(Box::new(progress::Plain::new(plan))),
+        Display::Bar => all.push(Box::new(progress::Bar::new(plan))),
+        Display::Live => all.push(Box::new(live::Live::new(plan)?)),
+    }
+    Ok(all)
 }

@@ -1,0 +1,285 @@
+//! Live curves: accuracy and loss of training and validation below the epoch lines, in the normal screen (nothing is
+//! hidden, the last picture stays). The terminal is left in its normal input mode, so Ctrl-C works as always.
+
+use std::{
+    io::{self, Stderr, Write, stderr},
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use crossterm::{cursor, execute, style::ResetColor, terminal};
+use ratatui::{
+    Frame, Terminal, TerminalOptions, Viewport,
+    backend::CrosstermBackend,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    symbols::Marker,
+    text::Line,
+    widgets::{
+        Axis, Block, Chart, Dataset, GraphType, LegendPosition, LineGauge, Paragraph, Widget,
+    },
+};
+
+use super::{
+    Callback, CallbackError, EpochLog, Plan, StepLog,
+    curves::{Quantity, label},
+    progress::{Pace, epoch_line, headline, status},
+};
+
+const HEIGHT: u16 = 15;
+/// Smallest terminal: columns, rows.
+const SMALLEST: (u16, u16) = (72, HEIGHT + 5);
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// True if the terminal has room for curves.
+pub fn fits() -> bool {
+    terminal::size().is_ok_and(|(w, h)| w >= SMALLEST.0 && h >= SMALLEST.1)
+}
+
+/// Shows the cursor again and goes to the last line. For a panic or a second Ctrl-C; otherwise dropping [`Live`] does it.
+pub fn restore() {
+    let _ = execute!(stderr(), cursor::Show, ResetColor, cursor::MoveTo(0, 9998));
+    let _ = writeln!(stderr());
+}
+
+/// The curves with the status line.
+#[derive(Debug)]
+pub struct Live {
+    terminal: Terminal<CrosstermBackend<Stderr>>,
+    screen: Screen,
+    drawn: Instant,
+    ended: bool,
+}
+
+/// What is on the screen.
+#[derive(Debug)]
+struct Screen {
+    plan: Plan,
+    epochs: Vec<EpochLog>,
+    now: Option<StepLog>,
+    pace: Pace,
+}
+
+impl Live {
+    /// Draws the empty curves at once.
+    ///
+    /// # Errors
+    /// The terminal does not answer.
+    pub fn new(plan: &Plan) -> Result<Self, CallbackError> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                restore();
+                before(info);
+            }));
+        });
+        let options = TerminalOptions {
+            viewport: Viewport::Inline(HEIGHT),
+        };
+        let terminal = Terminal::with_options(CrosstermBackend::new(stderr()), options)
+            .map_err(CallbackError::Terminal)?;
+        let mut live = Self {
+            terminal,
+            screen: Screen {
+                plan: plan.clone(),
+                epochs: plan.history.clone(),
+                now: None,
+                pace: Pace::start(),
+            },
+            drawn: Instant::now(),
+            ended: false,
+        };
+        live.draw().map_err(CallbackError::Terminal)?;
+        Ok(live)
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        self.drawn = Instant::now();
+        self.terminal.draw(|frame| self.screen.render(frame))?;
+        Ok(())
+    }
+
+    fn line_above(&mut self, text: &str) -> io::Result<()> {
+        let width = self.terminal.size()?.width.max(1) as usize;
+        let rows = text.chars().count().div_ceil(width).max(1) as u16;
+        self.terminal.insert_before(rows, |buffer| {
+            Paragraph::new(text)
+                .wrap(ratatui::widgets::Wrap { trim: false })
+                .render(buffer.area, buffer);
+        })
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.ended = true;
+        self.draw()?;
+        let bottom = self.terminal.get_frame().area().bottom().saturating_sub(1);
+        self.terminal.set_cursor_position((0, bottom))?;
+        self.terminal.show_cursor()?;
+        writeln!(stderr())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+impl Callback for Live {
+    fn step(&mut self, log: &StepLog) -> Result<(), CallbackError> {
+        self.screen.now = Some(*log);
+        if self.drawn.elapsed() < REDRAW {
+            return Ok(());
+        }
+        self.screen.pace.update(&self.screen.plan, log);
+        self.draw().map_err(CallbackError::Terminal)
+    }
+
+    fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError> {
+        self.screen.epochs.push(*log);
+        if log.epoch < self.screen.plan.epochs {
+            self.screen.now = None;
+        }
+        self.screen.pace.next_epoch();
+        let line = epoch_line(log, self.screen.plan.epochs);
+        self.line_above(&line)
+            .and_then(|()| self.draw())
+            .map_err(CallbackError::Terminal)
+    }
+
+    fn message(&mut self, text: &str) -> Result<(), CallbackError> {
+        self.line_above(text).map_err(CallbackError::Terminal)
+    }
+
+    fn end(&mut self) -> Result<(), CallbackError> {
+        self.finish().map_err(CallbackError::Terminal)
+    }
+}
+
+impl Screen {
+    fn render(&self, frame: &mut Frame<'_>) {
+        let [charts, gauge, state] = Layout::vertical([
+            Constraint::Min(6),
+            Constraint::Length(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        let [left, right] =
+            Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)])
+                .areas(charts);
+        self.chart(frame, left, Quantity::Accuracy);
+        self.chart(frame, right, Quantity::Loss);
+
+        let done = self.now.map_or(0.0, |log| {
+            log.samples as f64 / self.plan.samples_per_epoch.max(1) as f64
+        });
+        let epoch = self
+            .now
+            .map(|log| log.epoch)
+            .or(self
+                .epochs
+                .last()
+                .map(|log| (log.epoch + 1).min(self.plan.epochs)))
+            .unwrap_or(1);
+        let bar = LineGauge::default()
+            .filled_style(Style::new().fg(Color::Blue))
+            .unfilled_style(Style::new().fg(Color::DarkGray))
+            .label(format!(
+                "epoch {epoch}/{} {:>3.0}%",
+                self.plan.epochs,
+                done * 100.0
+            ))
+            .ratio(done.clamp(0.0, 1.0));
+        frame.render_widget(bar, gauge);
+        let text = match &self.now {
+            Some(log) => status(&self.plan, log, &self.pace),
+            None => headline(&self.plan),
+        };
+        frame.render_widget(Line::from(text), state);
+    }
+
+    fn chart(&self, frame: &mut Frame<'_>, area: Rect, quantity: Quantity) {
+        let reference = self
+            .plan
+            .reference_accuracy
+            .filter(|_| quantity == Quantity::Accuracy);
+        let mut points = [Vec::new(), Vec::new()];
+        for log in &self.epochs {
+            for (series, value) in quantity.values(log).into_iter().enumerate() {
+                points[series].push((log.epoch as f64, f64::from(value)));
+            }
+        }
+        let mut range = quantity.range(&self.epochs, reference);
+        if let Some(log) = self
+            .now
+            .filter(|now| self.epochs.last().is_none_or(|e| e.epoch < now.epoch))
+        {
+            let part = log.samples as f64 / self.plan.samples_per_epoch.max(1) as f64;
+            let value = f64::from(match quantity {
+                Quantity::Accuracy => log.accuracy,
+                Quantity::Loss => log.loss,
+            });
+            if value.is_finite() {
+                points[0].push(((log.epoch - 1) as f64 + part, value));
+                range = [range[0].min(value), range[1].max(value)];
+            }
+        }
+        let last = (self.plan.epochs as f64).max(1.0);
+        let dashes: Vec<(f64, f64)> = reference.map_or(Vec::new(), |reference| {
+            let count = usize::from(area.width / 2).max(2);
+            (0..count)
+                .map(|i| (last * i as f64 / (count - 1) as f64, f64::from(reference)))
+                .collect()
+        });
+        let series = |name: &'static str, color, data| {
+            Dataset::default()
+                .name(name)
+                .marker(Marker::Braille)
+                .graph_type(GraphType::Line)
+                .style(Style::new().fg(color))
+                .data(data)
+        };
+        let mut datasets = Vec::new();
+        if !dashes.is_empty() {
+            datasets.push(
+                Dataset::default()
+                    .name("reference")
+                    .marker(Marker::Braille)
+                    .graph_type(GraphType::Scatter)
+                    .style(Style::new().fg(Color::DarkGray))
+                    .data(&dashes),
+            );
+        }
+        datasets.push(series("training", Color::Blue, &points[0]));
+        datasets.push(series("validation", Color::Yellow, &points[1]));
+
+        let labels: Vec<String> = [range[0], (range[0] + range[1]) / 2.0, range[1]]
+            .iter()
+            .map(|&y| label(quantity, y, &[0.0, (range[1] - range[0]) / 20.0]))
+            .collect();
+        let muted = Style::new().fg(Color::DarkGray);
+        let (title, legend) = match quantity {
+            Quantity::Accuracy => ("accuracy", LegendPosition::BottomRight),
+            Quantity::Loss => ("loss", LegendPosition::TopRight),
+        };
+        let chart = Chart::new(datasets)
+            .block(Block::new().title(Line::styled(
+                title,
+                Style::new().add_modifier(Modifier::BOLD),
+            )))
+            .legend_position(Some(legend))
+            .hidden_legend_constraints((Constraint::Percentage(60), Constraint::Percentage(60)))
+            .x_axis(
+                Axis::default()
+                    .style(muted)
+                    .bounds([0.0, last])
+                    .labels(["0".to_string(), format!("{last:.0}")]),
+            )
+            .y_axis(Axis::default().style(muted).bounds(range).labels(labels));
+        frame.render_widget(chart, area);
+    }
+}
