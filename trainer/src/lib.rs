@@ -2,6 +2,7 @@
 pub mod architecture;
 pub mod calibrate;
 pub mod callbacks;
+pub mod classification;
 pub mod cli;
 pub mod command;
 pub mod error;
@@ -9,4 +10,5 @@ pub mod file;
 pub mod preprocess;
 pub mod quantize;
 pub mod recipe;
+pub mod report;
 pub mod weights;

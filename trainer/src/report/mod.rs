@@ -1,0 +1,267 @@
+//! report.json and report.html: what was trained, how good it is, what it costs on a device, and why the bits are the same.
+//!
+//! [`build`] is a pure function from the results of the stages to a [`Report`]; [`write`] puts both files into the run folder.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    architecture::Shape, callbacks::EpochLog, classification::Classification, file::write_atomic,
+};
+
+mod html;
+
+/// Version of the layout of report.json; raised when a field changes its meaning or goes away.
+pub const FORMAT: u32 = 1;
+
+/// Everything that report.json holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Where the model comes from.
+    pub origin: Origin,
+    /// Raw image.
+    pub input: Shape,
+    /// Trained parameters of all layers, moving statistics included.
+    pub parameters: u64,
+    /// Multiply-accumulates of one inference, all layers.
+    pub macs: u64,
+    /// Test result of the float model.
+    pub float: Classification,
+    /// Test result of model.fxp, from the integer runtime itself.
+    pub fixed: Option<Classification>,
+    /// One row per layer of the recipe.
+    pub layers: Vec<Layer>,
+    /// What the model needs on a device.
+    pub memory: Option<Memory>,
+    /// Why both int8 models give the same logits for every image.
+    pub certificate: Option<Certificate>,
+    /// Comparison of the logits of test images.
+    pub verification: Option<Verification>,
+    /// Dashed line of the accuracy curves.
+    pub reference_accuracy: Option<f32>,
+    /// One entry per epoch.
+    pub history: Vec<EpochLog>,
+    /// Files of the run folder by name.
+    pub files: BTreeMap<String, FileHash>,
+}
+
+/// Where a model comes from: enough to train it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Recipe name.
+    pub name: String,
+    /// sha256 of the resolved recipe, hexadecimal.
+    pub recipe_sha256: String,
+    /// sha256 over the images and labels, hexadecimal.
+    pub data_sha256: String,
+    /// Seed of initial weights, order, augmentation and dropout.
+    pub seed: u64,
+    /// Name and version of what took part (trainer, runtime, ...).
+    pub versions: BTreeMap<String, String>,
+}
+
+/// A layer of the recipe; `operator` if it is (the main part of) an operator of model.fxp. Others are folded or fused into one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Unique name.
+    pub name: String,
+    /// `conv`, `max_pool`, `dense`, ...
+    pub kind: String,
+    /// Shape of the output.
+    pub output: Shape,
+    /// Parameters, moving statistics included.
+    pub parameters: u64,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Bytes of int8 weights, i32 biases and requantization in model.fxp.
+    pub weight_bytes: Option<u64>,
+    /// Bound and scales, from the certificate; filled in by [`build`].
+    #[serde(default)]
+    pub operator: Option<Operator>,
+}
+
+/// Bound and scales of one operator of model.fxp.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Position in model.fxp.
+    pub op: usize,
+    /// Layer of the recipe.
+    pub layer: String,
+    /// Kind of the operator.
+    pub kind: String,
+    /// Greatest possible magnitude of an accumulator over all images and channels.
+    pub bound: i64,
+    /// Output channel that has it.
+    pub channel: usize,
+    /// `2^24 - bound`.
+    pub margin: i64,
+    /// Power of two of one step of each input.
+    pub input_exponents: Vec<i32>,
+    /// Power of two of one step of the weights, per output channel; empty without weights.
+    pub weight_exponents: Vec<i32>,
+    /// Power of two of one step of the output; one per class for the logits.
+    pub output_exponents: Vec<i32>,
+    /// True if an activation table was proved over all 256 inputs.
+    pub table: bool,
+}
+
+/// The proof, operator by operator; `trainer verify` recomputes it from the two files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// sha256 of model.int8.onnx, hexadecimal.
+    pub onnx_sha256: String,
+    /// sha256 of model.fxp, hexadecimal.
+    pub fxp_sha256: String,
+    /// 2^24: every accumulator stays below.
+    pub limit: i64,
+    /// Smallest margin of all operators.
+    pub margin: i64,
+    /// One entry per operator.
+    pub layers: Vec<Operator>,
+}
+
+/// Bytes on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Size of model.fxp.
+    pub flash_bytes: u64,
+    /// Working memory of one inference, input image included.
+    pub arena_bytes: u64,
+}
+
+/// Logits of two engines, compared bit for bit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// The ONNX engine.
+    pub engine: String,
+    /// The fixed-point engine.
+    pub backend: String,
+    /// Images compared.
+    pub images: usize,
+    /// Logits compared.
+    pub logits: usize,
+    /// Logits that differ.
+    pub mismatching: usize,
+}
+
+/// A file of the run folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileHash {
+    /// sha256, hexadecimal.
+    pub sha256: String,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// Results of the stages. What is `None` has not been made (yet).
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Where the model comes from.
+    pub origin: Origin,
+    /// Raw image.
+    pub input: Shape,
+    /// Layers without `operator`.
+    pub layers: Vec<Layer>,
+    /// Float test result.
+    pub float: Classification,
+    /// Fixed-point test result.
+    pub fixed: Option<Classification>,
+    /// Flash and RAM.
+    pub memory: Option<Memory>,
+    /// Proof of exactness.
+    pub certificate: Option<Certificate>,
+    /// Comparison on test images.
+    pub verification: Option<Verification>,
+    /// Dashed line of the accuracy curves.
+    pub reference_accuracy: Option<f32>,
+    /// All epochs.
+    pub history: Vec<EpochLog>,
+    /// Files to list.
+    pub files: BTreeMap<String, FileHash>,
+}
+
+/// Joins the results: totals, and for each layer the operator that carries its name.
+pub fn build(inputs: Inputs) -> Report {
+    let mut layers = inputs.layers;
+    if let Some(certificate) = &inputs.certificate {
+        for layer in &mut layers {
+            layer.operator = certificate
+                .layers
+                .iter()
+                .find(|operator| operator.layer == layer.name)
+                .cloned();
+        }
+    }
+    Report {
+        format: FORMAT,
+        origin: inputs.origin,
+        input: inputs.input,
+        parameters: layers.iter().map(|layer| layer.parameters).sum(),
+        macs: layers.iter().map(|layer| layer.macs).sum(),
+        float: inputs.float,
+        fixed: inputs.fixed,
+        layers,
+        memory: inputs.memory,
+        certificate: inputs.certificate,
+        verification: inputs.verification,
+        reference_accuracy: inputs.reference_accuracy,
+        history: inputs.history,
+        files: inputs.files,
+    }
+}
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// A file of the run folder.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A number that JSON does not have.
+    #[error("report.json: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The page could not be rendered.
+    #[error("report.html: {0}")]
+    Html(#[from] minijinja::Error),
+}
+
+/// report.json: indented, keys in a fixed order, with a line end.
+pub fn json(report: &Report) -> Result<String, ReportError> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Writes report.json and report.html into the run folder, each atomically.
+pub fn write(dir: &Path, report: &Report) -> Result<(), ReportError> {
+    for (name, text) in [
+        ("report.json", json(report)?),
+        ("report.html", html::render(report)?),
+    ] {
+        let path = dir.join(name);
+        write_atomic(&path, text.as_bytes()).map_err(|source| ReportError::File {
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
