@@ -4,7 +4,15 @@
 //! Letters: `h` rows, `w` columns, `c` channels; tensors are NHWC, conv kernels HWIO
 //! (depthwise: `h, w, in, multiplier`), dense kernels `(in, out)`, as in Keras.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use resolve::ArchitectureError;
 
 /// Height, width and channels of one sample. A flattened sample is `1 x 1 x c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +47,13 @@ impl From<[usize; 3]> for Shape {
 impl From<Shape> for [usize; 3] {
     fn from(s: Shape) -> Self {
         [s.h, s.w, s.c]
+    }
+}
+
+/// `28x28x1`.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.h, self.w, self.c)
     }
 }
 
@@ -195,4 +210,94 @@ pub struct Architecture {
     pub layers: Vec<Layer>,
     /// From logits to probabilities.
     pub output: OutputActivation,
+}
+
+impl Layer {
+    /// Names and shapes of the layer's weights, in Keras's order: the part after `<layer>.`, and the dimensions.
+    pub fn weight_shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
+        let (kernel, bias) = match self.kind {
+            LayerKind::Conv {
+                filters,
+                window,
+                groups,
+                use_bias,
+                ..
+            } => {
+                let [kh, kw] = window.size;
+                let kernel = vec![kh, kw, self.input.c / groups, filters];
+                (kernel, use_bias.then_some(filters))
+            }
+            LayerKind::Dense {
+                units, use_bias, ..
+            } => (vec![self.input.c, units], use_bias.then_some(units)),
+            LayerKind::BatchNorm { .. } => {
+                return ["gamma", "beta", "moving_mean", "moving_variance"]
+                    .map(|name| (name, vec![self.input.c]))
+                    .into();
+            }
+            _ => return Vec::new(),
+        };
+        let mut shapes = vec![("kernel", kernel)];
+        shapes.extend(bias.map(|n| ("bias", vec![n])));
+        shapes
+    }
+
+    /// Number of weights, moving statistics included (Keras's "total params").
+    pub fn parameters(&self) -> u64 {
+        let shapes = self.weight_shapes();
+        shapes.iter().map(|(_, shape)| product(shape)).sum()
+    }
+
+    /// Number of weights that the optimizer changes.
+    pub fn trainable_parameters(&self) -> u64 {
+        let shapes = self.weight_shapes();
+        let trainable = shapes
+            .iter()
+            .filter(|(name, _)| !name.starts_with("moving"));
+        trainable.map(|(_, shape)| product(shape)).sum()
+    }
+
+    /// Multiply-accumulates of one image, as if nothing were padded: padding counts like any other pixel.
+    pub fn macs(&self) -> u64 {
+        match self.kind {
+            LayerKind::Conv { window, groups, .. } => {
+                let [kh, kw] = window.size;
+                product(&[kh, kw, self.input.c / groups]) * self.output.len() as u64
+            }
+            LayerKind::Dense { units, .. } => product(&[self.input.c, units]),
+            _ => 0,
+        }
+    }
+
+    /// The layer's activation, for the kinds that have one.
+    fn activation_mut(&mut self) -> Option<&mut Activation> {
+        match &mut self.kind {
+            LayerKind::Conv { activation, .. }
+            | LayerKind::Dense { activation, .. }
+            | LayerKind::Activation { activation }
+            | LayerKind::Add { activation } => Some(activation),
+            _ => None,
+        }
+    }
+}
+
+fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().map(|&n| n as u64).product()
+}
+
+impl Architecture {
+    /// Number of classes: values of the last layer.
+    pub fn classes(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.output.c)
+    }
+
+    /// Number of weights of all layers, moving statistics included.
+    pub fn parameters(&self) -> u64 {
+        self.layers.iter().map(Layer::parameters).sum()
+    }
+
+    /// Multiply-accumulates of one image.
+    pub fn macs(&self) -> u64 {
+        self.layers.iter().map(Layer::macs).sum()
+    }
 }

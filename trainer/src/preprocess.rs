@@ -1,17 +1,114 @@
-//! What happens to the raw pixels 0..=255 before the first layer.
+//! From raw pixels 0..=255 to the values that the first layer sees.
 
 use serde::{Deserialize, Serialize};
 
-/// Preprocessing with its statistics.
+use crate::{
+    dataset::{Dataset, Images},
+    recipe::{PreprocessMode, Statistics},
+};
+
+/// Preprocessing with its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "mode", rename_all = "snake_case")]
 pub enum Preprocess {
-    /// The pixels as they are.
+    /// `x`.
     None,
     /// `x / 255`.
     Unit,
     /// `(x - mean) / std`.
     Global { mean: f32, std: f32 },
-    /// `(x - mean[i]) / std[i]` for every pixel and channel; `std` is 1 for a pixel that never varies.
+    /// `(x - mean[i]) / std[i]`, `i` in the order of [`Images::get`]; std is 1 for a pixel that never varies.
     PerPixel { mean: Vec<f32>, std: Vec<f32> },
+}
+
+impl Preprocess {
+    /// Takes mean and (population) standard deviation from the training part, or from all parts.
+    ///
+    /// Rounding: the sums are exact integers; mean and std are computed in f64 and rounded once to f32. So the
+    /// result does not depend on any order.
+    pub fn fit(mode: PreprocessMode, statistics: Statistics, data: &Dataset) -> Self {
+        let mut parts = vec![&data.train.images];
+        if statistics == Statistics::All {
+            parts.extend(data.validation.as_ref().map(|part| &part.images));
+            parts.push(&data.test.images);
+        }
+        match mode {
+            PreprocessMode::None => Self::None,
+            PreprocessMode::Unit => Self::Unit,
+            PreprocessMode::Global => {
+                let mut moments = Moments::default();
+                for moment in moments_per_pixel(&parts) {
+                    moments.n += moment.n;
+                    moments.sum += moment.sum;
+                    moments.squares += moment.squares;
+                }
+                let (mean, std) = moments.mean_and_std();
+                Self::Global { mean, std }
+            }
+            PreprocessMode::PerPixel => {
+                let moments = moments_per_pixel(&parts);
+                let (mean, std) = moments.iter().map(Moments::mean_and_std).unzip();
+                Self::PerPixel { mean, std }
+            }
+        }
+    }
+
+    /// Writes the preprocessed values of one image into `out`.
+    ///
+    /// # Panics
+    /// If `out` has another length than `pixels`, or the statistics are of another shape.
+    pub fn apply(&self, pixels: &[u8], out: &mut [f32]) {
+        assert_eq!(pixels.len(), out.len(), "one output per pixel");
+        let pairs = out.iter_mut().zip(pixels);
+        match self {
+            Self::None => pairs.for_each(|(y, &x)| *y = x.into()),
+            Self::Unit => pairs.for_each(|(y, &x)| *y = f32::from(x) / 255.0),
+            Self::Global { mean, std } => {
+                pairs.for_each(|(y, &x)| *y = (f32::from(x) - mean) / std);
+            }
+            Self::PerPixel { mean, std } => {
+                assert_eq!(pixels.len(), mean.len(), "statistics of this shape");
+                for (((y, &x), mean), std) in pairs.zip(mean).zip(std) {
+                    *y = (f32::from(x) - mean) / std;
+                }
+            }
+        }
+    }
+}
+
+/// Exact sums of integers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    n: u64,
+    sum: u64,
+    squares: u64,
+}
+
+impl Moments {
+    /// Variance is `(n * sum x^2 - (sum x)^2) / n^2`, exact up to the division.
+    fn mean_and_std(&self) -> (f32, f32) {
+        let n = u128::from(self.n.max(1));
+        let sum = u128::from(self.sum);
+        let spread = n * u128::from(self.squares) - sum * sum;
+        let mean = sum as f64 / n as f64;
+        let std = (spread as f64).sqrt() / n as f64;
+        (mean as f32, if spread == 0 { 1.0 } else { std as f32 })
+    }
+}
+
+fn moments_per_pixel(parts: &[&Images]) -> Vec<Moments> {
+    let len = parts.first().map_or(0, |images| images.shape.len());
+    let mut moments = vec![Moments::default(); len];
+    for images in parts {
+        for image in images.pixels.chunks_exact(len) {
+            for (moment, &x) in moments.iter_mut().zip(image) {
+                moment.sum += u64::from(x);
+                moment.squares += u64::from(x) * u64::from(x);
+            }
+        }
+        for moment in &mut moments {
+            moment.n += images.len() as u64;
+        }
+    }
+    moments
 }

@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{Activation, Initializer, Padding, Shape};
 
+mod check;
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub use file::{RecipeError, default_path};
+
 /// A whole recipe file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -275,6 +282,26 @@ pub enum LayerRecipe {
         #[serde(default)]
         activation: Activation,
     },
+}
+
+impl LayerRecipe {
+    /// Kind (as written in `type`), given name, given input.
+    pub(crate) fn names(&self) -> (&'static str, Option<&String>, Option<&String>) {
+        let (kind, name, input) = match self {
+            Self::Conv { name, input, .. } => ("conv", name, input),
+            Self::DepthwiseConv { name, input, .. } => ("depthwise_conv", name, input),
+            Self::MaxPool { name, input, .. } => ("max_pool", name, input),
+            Self::AvgPool { name, input, .. } => ("avg_pool", name, input),
+            Self::GlobalAvgPool { name, input } => ("global_avg_pool", name, input),
+            Self::BatchNorm { name, input, .. } => ("batch_norm", name, input),
+            Self::Dropout { name, input, .. } => ("dropout", name, input),
+            Self::Flatten { name, input } => ("flatten", name, input),
+            Self::Dense { name, input, .. } => ("dense", name, input),
+            Self::Activation { name, input, .. } => ("activation", name, input),
+            Self::Add { name, input, .. } => ("add", name, input),
+        };
+        (kind, name.as_ref(), input.as_ref())
+    }
 }
 
 fn three() -> [usize; 2] {
@@ -694,6 +721,22 @@ impl Default for Export {
         Self {
             opset: 17,
             golden_image: true,
+        }
+    }
+}
+
+impl OptimizerRecipe {
+    /// The learning rate, whichever the optimizer.
+    pub fn learning_rate(&self) -> f32 {
+        match *self {
+            Self::Sgd { learning_rate, .. }
+            | Self::Rmsprop { learning_rate, .. }
+            | Self::Adam { learning_rate, .. }
+            | Self::Nadam { learning_rate, .. }
+            | Self::Adamax { learning_rate, .. }
+            | Self::Adamw { learning_rate, .. }
+            | Self::Adagrad { learning_rate, .. }
+            | Self::Lion { learning_rate, .. } => learning_rate,
         }
     }
 }

@@ -1,0 +1,118 @@
+//! Batches of one epoch. What a batch holds depends only on seed, epoch and its number: a resumed run and
+//! any number of threads give the same values.
+
+use rayon::prelude::*;
+
+use crate::{
+    dataset::Labelled,
+    preprocess::Preprocess,
+    random::{Purpose, permutation},
+};
+
+/// Preprocessed images with their labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Number of images.
+    pub n: usize,
+    /// `n * h * w * c` values, NHWC.
+    pub x: Vec<f32>,
+    /// `n` classes.
+    pub labels: Vec<u32>,
+}
+
+/// Order in which an epoch (from 0) visits `len` images.
+pub fn order(len: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    permutation(len, seed, Purpose::Order, epoch)
+}
+
+/// The batches of one epoch; the last one may be smaller.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    data: &'a Labelled,
+    preprocess: &'a Preprocess,
+    /// Positions of the images; none: in order.
+    order: Option<Vec<u32>>,
+    size: usize,
+    /// First image of the next batch.
+    next: usize,
+}
+
+impl<'a> Batches<'a> {
+    /// All images in their own order.
+    ///
+    /// # Panics
+    /// If `size` is 0.
+    pub fn in_order(data: &'a Labelled, preprocess: &'a Preprocess, size: usize) -> Self {
+        assert!(size > 0, "a batch has at least one image");
+        Self {
+            data,
+            preprocess,
+            order: None,
+            size,
+            next: 0,
+        }
+    }
+
+    /// All images shuffled for this epoch (from 0).
+    ///
+    /// # Panics
+    /// If `size` is 0.
+    pub fn shuffled(
+        data: &'a Labelled,
+        preprocess: &'a Preprocess,
+        size: usize,
+        seed: u64,
+        epoch: u64,
+    ) -> Self {
+        Self {
+            order: Some(order(data.len(), seed, epoch)),
+            ..Self::in_order(data, preprocess, size)
+        }
+    }
+
+    /// Starts at batch `step` (from 0) of the epoch instead of at the first one.
+    pub fn starting_at(self, step: usize) -> Self {
+        Self {
+            next: step.saturating_mul(self.size).min(self.data.len()),
+            ..self
+        }
+    }
+
+    /// Number of the next batch's images.
+    fn next_len(&self) -> usize {
+        self.size.min(self.data.len() - self.next)
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let n = self.next_len();
+        if n == 0 {
+            return None;
+        }
+        let position = |i: usize| match &self.order {
+            Some(order) => order[self.next + i] as usize,
+            None => self.next + i,
+        };
+        let len = self.data.images.shape.len();
+        let mut x = vec![0.0; n * len];
+        x.par_chunks_exact_mut(len)
+            .enumerate()
+            .for_each(|(i, out)| {
+                self.preprocess
+                    .apply(self.data.images.get(position(i)), out);
+            });
+        let labels = (0..n).map(|i| self.data.labels[position(i)]).collect();
+        self.next += n;
+        Some(Batch { n, x, labels })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.data.len() - self.next).div_ceil(self.size);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Batches<'_> {}

@@ -1,0 +1,123 @@
+//! Images and labels from files. Pixels stay `u8` until they become a batch.
+
+mod error;
+mod idx;
+mod split;
+
+use std::path::Path;
+
+pub use error::DatasetError;
+
+use crate::{
+    architecture::Shape,
+    recipe::{Data, Format},
+};
+
+/// Images of one shape, one after another, NHWC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Rows, columns and channels of each image.
+    pub shape: Shape,
+    /// `n * h * w * c` raw values, 0 to 255.
+    pub pixels: Vec<u8>,
+}
+
+impl Images {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / self.shape.len()
+    }
+
+    /// True without images.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// The `h * w * c` pixels of image `i`.
+    ///
+    /// # Panics
+    /// If `i >= len()`.
+    pub fn get(&self, i: usize) -> &[u8] {
+        &self.pixels[i * self.shape.len()..][..self.shape.len()]
+    }
+}
+
+/// Images with a class number each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    pub images: Images,
+    /// Class of each image, below the number of classes.
+    pub labels: Vec<u32>,
+}
+
+impl Labelled {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// True without images.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// A copy of the images with these positions, in this order.
+    fn select(&self, positions: &[u32]) -> Self {
+        let mut pixels = Vec::with_capacity(positions.len() * self.images.shape.len());
+        for &i in positions {
+            pixels.extend_from_slice(self.images.get(i as usize));
+        }
+        Self {
+            images: Images {
+                shape: self.images.shape,
+                pixels,
+            },
+            labels: positions.iter().map(|&i| self.labels[i as usize]).collect(),
+        }
+    }
+}
+
+/// Everything that a run trains and tests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    pub train: Labelled,
+    /// Held out of the training part, if the recipe asks for it.
+    pub validation: Option<Labelled>,
+    pub test: Labelled,
+    /// One name per class; the number where the format knows no names.
+    pub class_names: Vec<String>,
+}
+
+/// What a format's reader gives: with a test part of its own, or all in one.
+struct Loaded {
+    train: Labelled,
+    test: Option<Labelled>,
+    class_names: Vec<String>,
+}
+
+/// Reads, checks and splits the recipe's data. `base` is the folder that `data.path` is relative to.
+///
+/// # Errors
+/// [`DatasetError`] names the file and the place in it.
+pub fn load(
+    data: &Data,
+    input: Shape,
+    classes: usize,
+    base: &Path,
+) -> Result<Dataset, DatasetError> {
+    let path = base.join(&data.path);
+    let loaded = match data.format {
+        Format::Idx => idx::load(&path, input, classes)?,
+        Format::Npz | Format::Csv | Format::Folder => {
+            return Err(DatasetError::File {
+                path,
+                problem: format!("format {:?} is not available in this build", data.format),
+            });
+        }
+    };
+    split::split(loaded, data, &path)
+}
+
+fn numbered(classes: usize) -> Vec<String> {
+    (0..classes).map(|i| i.to_string()).collect()
+}
