@@ -9,6 +9,8 @@ pub mod command;
 pub mod dataset;
 pub mod error;
 pub mod file;
+pub mod export;
+pub mod layout;
 pub mod preprocess;
 pub mod quantize;
 pub mod random;

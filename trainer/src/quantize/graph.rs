@@ -4,6 +4,7 @@
 use super::{QuantizeError, table};
 use crate::{
     architecture::{Activation, Architecture, Layer, LayerKind, Padding, Shape, Source, Window},
+    layout::transpose,
     preprocess::Preprocess,
     weights::Weights,
 };
@@ -395,10 +396,7 @@ impl Builder<'_> {
                 let [kh, kw] = window.size;
                 let (co, ci) = (*filters, layer.input.c / groups);
                 let hwio = self.weight(layer, "kernel", kh * kw * ci * co)?;
-                let mut weight = Vec::with_capacity(hwio.len());
-                for o in 0..co {
-                    weight.extend((0..kh * kw * ci).map(|i| hwio[i * co + o]));
-                }
+                let weight = transpose(&hwio, co);
                 NodeKind::Conv {
                     kernel: window.size,
                     stride: window.stride,
@@ -413,10 +411,7 @@ impl Builder<'_> {
             } => {
                 let (ci, co) = (layer.input.len(), *units);
                 let io = self.weight(layer, "kernel", ci * co)?;
-                let mut weight = Vec::with_capacity(io.len());
-                for o in 0..co {
-                    weight.extend((0..ci).map(|i| io[i * co + o]));
-                }
+                let weight = transpose(&io, co);
                 NodeKind::Dense {
                     weight,
                     bias: self.bias(layer, *use_bias, co)?,
