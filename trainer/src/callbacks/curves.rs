@@ -228,8 +228,10 @@ fn panel(
             .map_err(|e| e.to_string())?
             .label(format!("reference {:.2}%", reference * 100.0))
             .legend(move |(x, y)| {
-                PathElement::new(
+                DashedPathElement::new(
                     vec![(x, y), (x + 22 * s, y)],
+                    6 * OVERSAMPLE,
+                    4 * OVERSAMPLE,
                     MUTED.stroke_width(2 * OVERSAMPLE),
                 )
             });

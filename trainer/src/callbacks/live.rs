@@ -125,7 +125,10 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = self.finish();
+        // In a panic the hook has left the curves already; drawing again would hide its message.
+        if !std::thread::panicking() {
+            let _ = self.finish();
+        }
     }
 }
 

@@ -243,7 +243,7 @@ impl Bar {
     /// On the screen at once.
     pub fn new(plan: &Plan) -> Self {
         let bar = ProgressBar::new(plan.samples_per_epoch as u64);
-        bar.set_style(style("{bar:24.blue} {msg}"));
+        bar.set_style(style("{bar:16.blue} {wide_msg}"));
         bar.set_message(headline(plan));
         bar.enable_steady_tick(Duration::from_millis(200));
         Self {
