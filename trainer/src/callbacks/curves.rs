@@ -6,6 +6,7 @@ use std::{io::Cursor, path::PathBuf, sync::Once};
 use image::{ImageFormat, RgbImage, imageops};
 use plotters::{
     coord::Shift,
+    element::DashedPathElement,
     prelude::*,
     series::DashedLineSeries,
     style::{FontStyle, register_font},
