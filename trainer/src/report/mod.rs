@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod html;
+pub mod source;
 
 /// Version of the layout of report.json; raised when a field changes its meaning or goes away.
 pub const FORMAT: u32 = 1;
@@ -79,7 +80,7 @@ pub struct Layer {
     pub parameters: u64,
     /// Multiply-accumulates of one inference.
     pub macs: u64,
-    /// Bytes of int8 weights, i32 biases and requantization in model.fxp.
+    /// Bytes of integer weights and biases in model.fxp, without shifts and tables.
     pub weight_bytes: Option<u64>,
     /// Bound and scales, from the certificate; filled in by [`build`].
     #[serde(default)]
