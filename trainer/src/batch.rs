@@ -4,9 +4,11 @@
 use rayon::prelude::*;
 
 use crate::{
+    augment::Augmenter,
     dataset::Labelled,
     preprocess::Preprocess,
-    random::{Purpose, permutation},
+    random::{Purpose, generator, permutation},
+    recipe::Augment,
 };
 
 /// Preprocessed images with their labels.
@@ -35,6 +37,15 @@ pub struct Batches<'a> {
     size: usize,
     /// First image of the next batch.
     next: usize,
+    augment: Option<Augmentation>,
+}
+
+/// Distortion of every image, with what its random numbers depend on.
+#[derive(Debug)]
+struct Augmentation {
+    augmenter: Augmenter,
+    seed: u64,
+    epoch: u64,
 }
 
 impl<'a> Batches<'a> {
@@ -50,6 +61,7 @@ impl<'a> Batches<'a> {
             order: None,
             size,
             next: 0,
+            augment: None,
         }
     }
 
@@ -67,6 +79,19 @@ impl<'a> Batches<'a> {
         Self {
             order: Some(order(data.len(), seed, epoch)),
             ..Self::in_order(data, preprocess, size)
+        }
+    }
+
+    /// Distorts every image; nothing happens if the recipe distorts nothing.
+    pub fn augmented(self, augment: &Augment, seed: u64, epoch: u64) -> Self {
+        let augmenter = Augmenter::new(augment, self.data.images.shape);
+        Self {
+            augment: augmenter.map(|augmenter| Augmentation {
+                augmenter,
+                seed,
+                epoch,
+            }),
+            ..self
         }
     }
 
@@ -101,8 +126,20 @@ impl Iterator for Batches<'_> {
         x.par_chunks_exact_mut(len)
             .enumerate()
             .for_each(|(i, out)| {
-                self.preprocess
-                    .apply(self.data.images.get(position(i)), out);
+                let image = self.data.images.get(position(i));
+                match &self.augment {
+                    None => self.preprocess.apply(image, out),
+                    Some(augment) => {
+                        let mut random = generator(
+                            augment.seed,
+                            Purpose::Augment,
+                            augment.epoch,
+                            position(i) as u64,
+                        );
+                        let distorted = augment.augmenter.apply(image, &mut random);
+                        self.preprocess.apply(&distorted, out);
+                    }
+                }
             });
         let labels = (0..n).map(|i| self.data.labels[position(i)]).collect();
         self.next += n;

@@ -1,5 +1,6 @@
 //! Trains a small CNN, quantizes it and exports it so that every target computes the same bits.
 pub mod architecture;
+pub mod augment;
 pub mod batch;
 pub mod calibrate;
 pub mod callbacks;

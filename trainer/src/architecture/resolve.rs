@@ -56,6 +56,12 @@ pub enum ArchitectureError {
     },
 }
 
+impl From<ArchitectureError> for crate::error::Error {
+    fn from(error: ArchitectureError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
 impl Architecture {
     /// Infers names, sources and shapes, and takes the last activation off into [`Architecture::output`].
     ///

@@ -5,11 +5,13 @@ use crate::{
     error::Error,
 };
 
+pub mod summary;
+
 /// Runs the chosen subcommand.
 pub fn run(cli: Cli) -> Result<(), Error> {
     let name = match cli.command {
         Command::Fit(_) => "fit",
-        Command::Summary(_) => "summary",
+        Command::Summary(args) => return summary::run(&args),
         Command::Evaluate(_) => "evaluate",
         Command::Quantize(_) => "quantize",
         Command::Export(_) => "export",

@@ -11,7 +11,7 @@ use std::{
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::{DatasetError, Images, Labelled, Loaded, numbered};
+use super::{DatasetError, Images, Labelled, Loaded, check_labels, numbered};
 use crate::architecture::Shape;
 
 /// Type code of unsigned bytes, the only one that images and labels have.
@@ -84,23 +84,14 @@ fn read_part(
             labels: labels.len(),
         });
     }
-    if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
-        return Err(DatasetError::Image {
-            path: labels_path.into(),
-            index,
-            problem: format!(
-                "label {}, but the network has {classes} classes: expected 0 to {}",
-                labels[index],
-                classes - 1
-            ),
-        });
-    }
+    let labels = labels.into_iter().map(i64::from).collect();
+    let labels = check_labels(labels_path, "labels", labels, classes)?;
     Ok(Labelled {
         images: Images {
             shape: input,
             pixels,
         },
-        labels: labels.into_iter().map(u32::from).collect(),
+        labels,
     })
 }
 

@@ -1,12 +1,18 @@
 //! Images and labels from files. Pixels stay `u8` until they become a batch.
 
+mod csv_table;
 mod error;
+mod folder;
 mod idx;
+mod npz;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
 pub use error::DatasetError;
+pub use folder::read_image;
 
 use crate::{
     architecture::Shape,
@@ -108,16 +114,34 @@ pub fn load(
     let path = base.join(&data.path);
     let loaded = match data.format {
         Format::Idx => idx::load(&path, input, classes)?,
-        Format::Npz | Format::Csv | Format::Folder => {
-            return Err(DatasetError::File {
-                path,
-                problem: format!("format {:?} is not available in this build", data.format),
-            });
-        }
+        Format::Npz => npz::load(&path, input, classes)?,
+        Format::Csv => csv_table::load(&path, &data.label_column, input, classes)?,
+        Format::Folder => folder::load(&path, input, classes)?,
     };
     split::split(loaded, data, &path)
 }
 
 fn numbered(classes: usize) -> Vec<String> {
     (0..classes).map(|i| i.to_string()).collect()
+}
+
+/// Class numbers as `u32`, all below `classes`.
+fn check_labels(
+    path: &Path,
+    what: &str,
+    labels: Vec<i64>,
+    classes: usize,
+) -> Result<Vec<u32>, DatasetError> {
+    let convert = |(index, label): (usize, i64)| match u32::try_from(label) {
+        Ok(class) if (class as usize) < classes => Ok(class),
+        _ => Err(DatasetError::Image {
+            path: path.into(),
+            index,
+            problem: format!(
+                "{what}: label {label}, but the network has {classes} classes: expected 0 to {}",
+                classes - 1
+            ),
+        }),
+    };
+    labels.into_iter().enumerate().map(convert).collect()
 }
