@@ -36,9 +36,10 @@ pub fn fits() -> bool {
     terminal::size().is_ok_and(|(w, h)| w >= SMALLEST.0 && h >= SMALLEST.1)
 }
 
-/// Shows the cursor again and goes to the last line. For a panic or a second Ctrl-C; otherwise dropping [`Live`] does it.
+/// Leaves the curves: cursor visible, on the line after them. For a panic or a second Ctrl-C; otherwise dropping [`Live`]
+/// does it.
 pub fn restore() {
-    let _ = execute!(stderr(), cursor::Show, ResetColor, cursor::MoveTo(0, 9998));
+    let _ = execute!(stderr(), cursor::Show, ResetColor);
     let _ = writeln!(stderr());
 }
 
@@ -202,7 +203,11 @@ impl Screen {
             Some(log) => status(&self.plan, log, &self.pace),
             None => headline(&self.plan),
         };
-        frame.render_widget(Line::from(text), state);
+        let line = Line::from(text);
+        // The cursor stays visible, so a terminal whose run was killed needs no repair.
+        let end = state.x + (line.width() as u16).min(state.width.saturating_sub(1));
+        frame.set_cursor_position((end, state.y));
+        frame.render_widget(line, state);
     }
 
     fn chart(&self, frame: &mut Frame<'_>, area: Rect, quantity: Quantity) {
