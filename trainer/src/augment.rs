@@ -133,3 +133,75 @@ impl Augmenter {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, generator};
+
+    const SHAPE: Shape = Shape { h: 9, w: 7, c: 2 };
+
+    fn distort(ranges: Augment, image: &[u8], seed: u64) -> Vec<u8> {
+        let augmenter = Augmenter::new(&ranges, SHAPE).expect("something to do");
+        augmenter.apply(image, &mut generator(seed, Purpose::Augment, 0, 0))
+    }
+
+    #[test]
+    fn nothing_to_do() {
+        assert!(Augmenter::new(&Augment::default(), SHAPE).is_none());
+    }
+
+    #[test]
+    fn a_vanishing_distortion_changes_nothing() {
+        let image: Vec<u8> = (0..126).collect();
+        let ranges = Augment {
+            shift: 1e-6,
+            rotate: 1e-6,
+            zoom: 1e-7,
+            elastic_alpha: 1e-6,
+            elastic_sigma: 2.0,
+        };
+        // Positions outside by rounding alone lose at most the border's last bit.
+        for (got, expected) in distort(ranges, &image, 1).iter().zip(&image) {
+            assert!(got.abs_diff(*expected) <= 1, "{got} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_shift_moves_the_centre_of_mass_by_what_was_drawn() {
+        let mut image = vec![0; SHAPE.len()];
+        image[(4 * 7 + 3) * 2] = 255;
+        let ranges = Augment {
+            shift: 2.0,
+            ..Augment::default()
+        };
+        for seed in 0..20 {
+            let mut random = generator(seed, Purpose::Augment, 0, 0);
+            let mut draw = || 2.0 * random.random::<f32>() - 1.0;
+            let (_, _, y, x) = (draw(), draw(), 2.0 * draw(), 2.0 * draw());
+            let out = distort(ranges, &image, seed);
+            let (mut sum, mut sum_y, mut sum_x) = (0.0, 0.0, 0.0);
+            for (i, pixel) in out.chunks(2).enumerate() {
+                let value = f32::from(pixel[0]);
+                sum += value;
+                sum_y += value * (i / 7) as f32;
+                sum_x += value * (i % 7) as f32;
+                assert_eq!(pixel[1], 0, "channels do not mix");
+            }
+            assert!((sum_y / sum - 4.0 - y).abs() < 0.03, "seed {seed}");
+            assert!((sum_x / sum - 3.0 - x).abs() < 0.03, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_even_image_stays_even_away_from_the_border() {
+        let ranges = Augment {
+            rotate: 10.0,
+            elastic_alpha: 1.0,
+            elastic_sigma: 1.5,
+            ..Augment::default()
+        };
+        let out = distort(ranges, &vec![200; SHAPE.len()], 3);
+        assert_eq!(out[(4 * 7 + 3) * 2..][..2], [200, 200]);
+    }
+}

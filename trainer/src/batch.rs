@@ -153,3 +153,80 @@ impl Iterator for Batches<'_> {
 }
 
 impl ExactSizeIterator for Batches<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{architecture::Shape, dataset::Images};
+
+    fn data() -> Labelled {
+        Labelled {
+            images: Images {
+                shape: Shape { h: 4, w: 4, c: 1 },
+                pixels: (0..160).collect(),
+            },
+            labels: (0..10).collect(),
+        }
+    }
+
+    const AUGMENT: Augment = Augment {
+        shift: 1.0,
+        rotate: 10.0,
+        zoom: 0.1,
+        elastic_alpha: 1.0,
+        elastic_sigma: 1.0,
+    };
+
+    fn epoch(data: &Labelled, epoch: u64) -> Vec<Batch> {
+        Batches::shuffled(data, &Preprocess::None, 4, 7, epoch)
+            .augmented(&AUGMENT, 7, epoch)
+            .collect()
+    }
+
+    #[test]
+    fn an_epoch_has_every_image_once_and_the_smaller_last_batch() {
+        let data = data();
+        let batches = Batches::shuffled(&data, &Preprocess::None, 4, 7, 0);
+        assert_eq!(batches.len(), 3);
+        let batches: Vec<Batch> = batches.collect();
+        assert_eq!(batches.iter().map(|b| b.n).collect::<Vec<_>>(), [4, 4, 2]);
+        let mut labels: Vec<u32> = batches.iter().flat_map(|b| b.labels.clone()).collect();
+        assert_ne!(labels, data.labels);
+        labels.sort_unstable();
+        assert_eq!(labels, data.labels);
+        for batch in &batches {
+            for (label, x) in batch.labels.iter().zip(batch.x.chunks(16)) {
+                assert_eq!(x[0], 16.0 * *label as f32);
+            }
+        }
+        assert_eq!(
+            Batches::in_order(&data, &Preprocess::None, 10)
+                .next()
+                .unwrap()
+                .labels,
+            data.labels
+        );
+    }
+
+    #[test]
+    fn a_resumed_epoch_continues_with_the_same_batches() {
+        let data = data();
+        let whole = epoch(&data, 2);
+        assert_ne!(whole, epoch(&data, 3));
+        let rest: Vec<Batch> = Batches::shuffled(&data, &Preprocess::None, 4, 7, 2)
+            .augmented(&AUGMENT, 7, 2)
+            .starting_at(1)
+            .collect();
+        assert_eq!(rest, whole[1..]);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let data = data();
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| epoch(&data, 1))
+        };
+        assert_eq!(with(1), with(3));
+    }
+}

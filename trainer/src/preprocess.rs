@@ -112,3 +112,54 @@ fn moments_per_pixel(parts: &[&Images]) -> Vec<Moments> {
     }
     moments
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{architecture::Shape, dataset::Labelled};
+
+    fn part(pixels: &[u8]) -> Labelled {
+        let shape = Shape { h: 1, w: 2, c: 1 };
+        Labelled {
+            labels: vec![0; pixels.len() / 2],
+            images: Images {
+                shape,
+                pixels: pixels.to_vec(),
+            },
+        }
+    }
+
+    fn fit(mode: PreprocessMode, statistics: Statistics) -> Preprocess {
+        let data = Dataset {
+            train: part(&[0, 7, 10, 7]),
+            validation: None,
+            test: part(&[20, 9]),
+            class_names: vec!["a".into()],
+        };
+        Preprocess::fit(mode, statistics, &data)
+    }
+
+    #[test]
+    fn statistics_by_hand() {
+        let per_pixel = fit(PreprocessMode::PerPixel, Statistics::Train);
+        let expected = Preprocess::PerPixel {
+            mean: vec![5.0, 7.0],
+            std: vec![5.0, 1.0],
+        };
+        assert_eq!(per_pixel, expected);
+        let mut out = [0.0; 2];
+        per_pixel.apply(&[20, 9], &mut out);
+        assert_eq!(out, [3.0, 2.0]);
+        let Preprocess::PerPixel { mean, std } = fit(PreprocessMode::PerPixel, Statistics::All)
+        else {
+            panic!("per pixel")
+        };
+        assert_eq!(mean, [10.0, 23.0 / 3.0]);
+        assert!((std[0] - (200.0_f32 / 3.0).sqrt()).abs() < 1e-6);
+        let Preprocess::Global { mean, std } = fit(PreprocessMode::Global, Statistics::Train)
+        else {
+            panic!("global")
+        };
+        assert_eq!((mean, std), (6.0, (13.5_f32).sqrt()));
+    }
+}

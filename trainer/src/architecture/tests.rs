@@ -64,3 +64,63 @@ fn base_has_the_parameters_of_keras() {
         }
     ));
 }
+
+#[test]
+fn layers_that_do_not_fit() {
+    let messages = [
+        message(""),
+        message("{ type = 'dense', units = 10 }"),
+        message("{ type = 'conv', filters = 4, kernel = [29, 3] }"),
+        message("{ type = 'conv', filters = 4, groups = 3 }"),
+        message("{ type = 'max_pool', size = [0, 1] }"),
+        message("{ type = 'dropout', rate = 1.0 }"),
+        message("{ type = 'flatten' }, { type = 'dense', units = 1000000000000 }"),
+        message("{ type = 'flatten' }, { type = 'dense', units = 3, activation = 'relu' }"),
+        message("{ type = 'flatten' }, { type = 'dense', units = 1, activation = 'softmax' }"),
+        message("{ type = 'conv', filters = 4, activation = 'softmax' }"),
+        message("{ type = 'flatten' }, { type = 'dense', units = 3 }"),
+        message(
+            "{ type = 'conv', filters = 4, name = 'a' }, { type = 'conv', filters = 4, name = 'a' }",
+        ),
+        message("{ type = 'flatten', input = 'x' }"),
+        message("{ type = 'flatten' }, { type = 'flatten', input = 'input' }"),
+        message(
+            "{ type = 'conv', filters = 4, name = 'a' }, { type = 'conv', filters = 4 }, { type = 'add', with = 'a' }",
+        ),
+        message(
+            "{ type = 'flatten' }, { type = 'dense', units = 4, activation = 'softmax' }, { type = 'dense', units = 4, activation = 'softmax' }",
+        ),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn a_last_activation_layer_is_taken_off() {
+    let layers = "{ type = 'flatten' }, { type = 'dense', units = 3 }, { type = 'activation', activation = 'sigmoid' }";
+    let architecture = resolve_with(layers, "binary_crossentropy").unwrap();
+    assert_eq!(architecture.layers.len(), 2);
+    assert_eq!(architecture.output, OutputActivation::Sigmoid);
+}
+
+#[test]
+fn shapes_of_same_padding_depthwise_and_residual() {
+    let a = resolve(
+        "{ type = 'conv', filters = 4, stride = [2, 3], padding = 'same', name = 'a' }, { type = 'depthwise_conv', multiplier = 1, padding = 'same' },
+         { type = 'add', with = 'a' }, { type = 'batch_norm' }, { type = 'avg_pool', size = [3, 3], stride = [2, 2] },
+         { type = 'global_avg_pool' }, { type = 'dense', units = 3, activation = 'softmax' }",
+    )
+    .unwrap();
+    let outputs: Vec<String> = a.layers.iter().map(|l| l.output.to_string()).collect();
+    assert_eq!(
+        outputs,
+        [
+            "14x10x4", "14x10x4", "14x10x4", "14x10x4", "6x4x4", "1x1x4", "1x1x3"
+        ]
+    );
+    assert_eq!(a.layers[1].parameters(), 9 * 4 + 4);
+    assert_eq!(a.layers[2].inputs, [Source::Layer(1), Source::Layer(0)]);
+    assert_eq!(
+        (a.layers[3].parameters(), a.layers[3].trainable_parameters()),
+        (16, 8)
+    );
+}
