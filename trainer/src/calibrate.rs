@@ -159,6 +159,27 @@ impl Calibration {
             layers: vec![LayerStatistics::default(); architecture.layers.len()],
         }
     }
+
+    /// Adds one batch: the preprocessed images, and of every layer in order the values before its activation and its
+    /// output, as inference computes them.
+    ///
+    /// # Errors
+    /// The number of layers that was found, if it is not the network's; nothing is added then.
+    pub fn extend<'a>(
+        &mut self,
+        input: &[f32],
+        layers: impl ExactSizeIterator<Item = (&'a [f32], &'a [f32])>,
+    ) -> Result<(), usize> {
+        if layers.len() != self.layers.len() {
+            return Err(layers.len());
+        }
+        self.input.extend(input);
+        for (statistics, (pre_activation, output)) in self.layers.iter_mut().zip(layers) {
+            statistics.pre_activation.extend(pre_activation);
+            statistics.output.extend(output);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -199,5 +220,23 @@ mod tests {
         let (low, high) = Histogram::from_values(&values).central_range(99.0);
         // Half a bin is 1024 / 4096 / 2.
         assert!(low == 0.0 && (high - 0.995).abs() <= 0.125, "{low} {high}");
+    }
+
+    #[test]
+    fn a_trace_of_another_network_is_refused() {
+        let mut calibration = Calibration {
+            input: Histogram::default(),
+            layers: vec![LayerStatistics::default(); 2],
+        };
+        let before = calibration.clone();
+        assert_eq!(
+            calibration.extend(&[1.0], [(&[1.0f32][..], &[2.0f32][..])].into_iter()),
+            Err(1)
+        );
+        assert_eq!(calibration, before);
+        let trace = [(&[-4.0f32][..], &[0.0f32][..]), (&[3.0], &[3.0])];
+        assert_eq!(calibration.extend(&[1.0], trace.into_iter()), Ok(()));
+        assert_eq!(calibration.layers[0].pre_activation.range(), (-4.0, 0.0));
+        assert_eq!(calibration.layers[1].output.range(), (0.0, 3.0));
     }
 }

@@ -247,6 +247,7 @@ const CASES: &[Case] = &[
 
 struct Built {
     architecture: Architecture,
+    weights: Weights,
     quantized: Quantized,
     float: Vec<u8>,
     int8: Vec<u8>,
@@ -312,6 +313,7 @@ fn build(case: &Case, opset: u32) -> Built {
     let int8 = onnx::int8(&quantized, opset, &origin).expect(case.name);
     Built {
         architecture,
+        weights,
         quantized,
         float,
         int8,
@@ -466,4 +468,119 @@ fn accumulators_stay_below_the_limit() {
 fn files_are_reproducible() {
     let (a, b) = (build(&CASES[4], 17), build(&CASES[4], 17));
     assert_eq!((a.float, a.int8), (b.float, b.int8));
+}
+
+/// What cannot be quantized is refused with the layer's name.
+#[test]
+fn refusals_name_the_layer() {
+    let refuse = |layers: &str, change: fn(&mut Weights)| {
+        let text = format!("input = [7, 7, 1]\n{layers}");
+        let network: Network = toml::from_str(&text).unwrap();
+        let architecture = Architecture::resolve(&network, &LossRecipe::MeanSquaredError).unwrap();
+        let mut weights = Weights::default();
+        for layer in &architecture.layers {
+            for (part, shape) in layer.weight_shapes() {
+                let data = vec![0.5; shape.iter().product()];
+                weights
+                    .0
+                    .insert(format!("{}.{part}", layer.name), Array { shape, data });
+            }
+        }
+        change(&mut weights);
+        let calibration = Calibration::new(&architecture);
+        quantize(
+            &architecture,
+            &Preprocess::Unit,
+            &weights,
+            &calibration,
+            Method::MinMax,
+        )
+        .unwrap_err()
+        .to_string()
+    };
+    let pool = r#"
+        [[layers]]
+        type = "avg_pool"
+        padding = "same"
+        [[layers]]
+        type = "flatten"
+        [[layers]]
+        type = "dense"
+        units = 2
+    "#;
+    let dense = r#"
+        [[layers]]
+        type = "flatten"
+        [[layers]]
+        type = "dense"
+        units = 2
+    "#;
+    assert!(refuse(pool, |_| ()).starts_with("layer `avg_pool1`: average pooling with padding"));
+    let missing = refuse(dense, |weights| weights.0.clear());
+    assert_eq!(missing, "weights: `dense1.kernel` is missing");
+    let nan = refuse(dense, |weights| {
+        if let Some(bias) = weights.0.get_mut("dense1.bias") {
+            bias.data[1] = f32::NAN;
+        }
+    });
+    assert_eq!(nan, "weights: `dense1.bias` contains NaN");
+    let short = refuse(dense, |weights| {
+        if let Some(kernel) = weights.0.get_mut("dense1.kernel") {
+            kernel.data.pop();
+        }
+    });
+    assert_eq!(
+        short,
+        "weights: `dense1.kernel` should have 98 values, got 97"
+    );
+}
+
+/// The float model against plain loops over Keras's layouts (NHWC, HWIO, dense columns in h, w, c order): a wrong
+/// permutation in the exporter cannot hide behind the quantizer's use of the same one.
+#[test]
+fn layouts_are_keras_layouts() {
+    const CASE: Case = Case {
+        name: "layouts",
+        input: "[4, 5, 2]",
+        preprocess: unit,
+        layers: r#"
+            [[layers]]
+            type = "conv"
+            filters = 3
+            kernel = [2, 3]
+            [[layers]]
+            type = "flatten"
+            [[layers]]
+            type = "dense"
+            units = 4
+        "#,
+    };
+    let built = build(&CASE, 17);
+    let logits = &run(&built.float, &built.images, Rounding::HalfEven)["logits"];
+    let weight = |name: &str| &built.weights.0[name].data;
+    let (kernel, bias) = (weight("conv1.kernel"), weight("conv1.bias"));
+    let (dense, dense_bias) = (weight("dense1.kernel"), weight("dense1.bias"));
+    for (image, logits) in built.images.iter().zip(logits.chunks(4)) {
+        let mut map = Vec::new();
+        for (y, x, o) in
+            (0..3).flat_map(|y| (0..3).flat_map(move |x| (0..3).map(move |o| (y, x, o))))
+        {
+            let mut sum = f64::from(bias[o]);
+            for (ky, kx, i) in
+                (0..2).flat_map(|a| (0..3).flat_map(move |b| (0..2).map(move |c| (a, b, c))))
+            {
+                let pixel = f64::from(image[((y + ky) * 5 + x + kx) * 2 + i]) / 255.0;
+                sum += pixel * f64::from(kernel[((ky * 3 + kx) * 2 + i) * 3 + o]);
+            }
+            map.push(sum);
+        }
+        for (unit, logit) in logits.iter().enumerate() {
+            let sum: f64 = map
+                .iter()
+                .enumerate()
+                .map(|(i, v)| v * f64::from(dense[i * 4 + unit]))
+                .sum();
+            assert!((sum + f64::from(dense_bias[unit]) - logit).abs() < 1e-4);
+        }
+    }
 }

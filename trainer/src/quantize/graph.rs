@@ -29,7 +29,7 @@ pub enum Tap {
     Output(usize),
 }
 
-/// Window with explicit padding.
+/// Max pooling window without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub size: [usize; 2],
@@ -473,7 +473,7 @@ impl Builder<'_> {
         }
         let shape = self.shape(operand);
         self.nodes.push(Node {
-            layer: "logits".into(),
+            layer: "output.logits".into(),
             kind: NodeKind::AvgPool {
                 size: [1, 1],
                 stride: [1, 1],
@@ -588,7 +588,7 @@ fn fold_preprocess(
     nodes.insert(
         0,
         Node {
-            layer: "preprocess".into(),
+            layer: "input.preprocess".into(),
             kind: NodeKind::Affine {
                 mul: spread(mul),
                 add: spread(add),

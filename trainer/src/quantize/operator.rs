@@ -385,3 +385,136 @@ fn average(node: &Node, count: usize, max_input: i64) -> Result<(i8, i32), Quant
             bound: count as i64 * max_input,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use runtime::encode::DType;
+
+    use super::*;
+    use crate::{architecture::Activation, quantize::graph::Tap};
+
+    fn tensor(dtype: DType, exponent: i32, c: usize) -> Tensor {
+        Tensor {
+            shape: Shape { h: 1, w: 1, c },
+            dtype,
+            exponent,
+        }
+    }
+
+    fn node(kind: NodeKind, ci: usize, co: usize) -> Node {
+        let (input, output) = (Shape { h: 1, w: 1, c: ci }, Shape { h: 1, w: 1, c: co });
+        Node {
+            layer: "dense1".into(),
+            kind,
+            inputs: vec![Operand::Image],
+            activation: Activation::Linear,
+            pool: None,
+            input,
+            unpooled: output,
+            output,
+            pre_activation: Tap::Input,
+            result: Tap::Input,
+        }
+    }
+
+    fn dense(weight: Vec<f64>, bias: Vec<f64>) -> Node {
+        let (ci, co) = (weight.len() / bias.len(), bias.len());
+        node(NodeKind::Dense { weight, bias }, ci, co)
+    }
+
+    proptest! {
+        /// Whatever the weights: the bound holds, and the exponent is no coarser than the bound or the error demand.
+        #[test]
+        fn bound_holds(
+            weight in prop::collection::vec(-20.0f64..20.0, 2..900),
+            bias in -5000.0f64..5000.0,
+            exponent in -12i32..3,
+            signed: bool,
+        ) {
+            let dtype = if signed { DType::I8 } else { DType::U8 };
+            let read = tensor(dtype, exponent, weight.len());
+            let built = build(&dense(weight.clone(), vec![bias]), &[read], 1, None).unwrap();
+            let OpSpec::Dense { weight: w, bias: b, .. } = built.operator.spec else { panic!("dense") };
+            let largest = if signed { 128 } else { 255 };
+            let sum: i64 = w.iter().map(|&w| i64::from(w).abs()).sum();
+            prop_assert!(sum * largest + i64::from(b[0]).abs() < 1 << 24);
+            let scale = 2f64.powi(built.operator.weight_exponents[0]);
+            let accumulator = scale * 2f64.powi(exponent);
+            prop_assert!((f64::from(b[0]) * accumulator - bias).abs() <= accumulator / 2.0);
+            let optimal = weight_exponent(&weight).unwrap();
+            if built.operator.weight_exponents[0] > optimal {
+                let finer: i64 = weight.iter()
+                    .map(|&x| i64::from(quantize_weight(x, built.operator.weight_exponents[0] - 1)).abs()).sum();
+                prop_assert!((finer * largest) as f64 + (bias / accumulator * 2.0).round_ties_even().abs() >= (1 << 24) as f64);
+            }
+        }
+
+        /// An affine value is off by at most a few hundredths of a step where the format has the bits for it.
+        #[test]
+        fn affine_is_close(mul in -0.05f64..0.05, add in -3.0f64..3.0, x in 0i64..256) {
+            let kind = NodeKind::Affine { mul: vec![mul], add: vec![add] };
+            let param = affine(&node(kind, 1, 1), 0, mul, add, tensor(DType::U8, 0, 1), -5).unwrap();
+            let steps = (x * i64::from(param.mul) + i64::from(param.add)) as f64 / 2f64.powi(param.shift.into());
+            prop_assert!((x * i64::from(param.mul) + i64::from(param.add)).abs() < 1 << 24);
+            prop_assert!((steps - (x as f64 * mul + add) * 32.0).abs() < 0.05);
+        }
+    }
+
+    #[test]
+    fn averages() {
+        let node = dense(vec![1.0], vec![0.0]);
+        assert_eq!(average(&node, 4, 255), Ok((1, -2)));
+        assert_eq!(average(&node, 1, 128), Ok((1, 0)));
+        // 1/9: 57 * 2^-9 = 0.11133 and 114 * 2^-10 are the same; the smaller multiplier comes first.
+        assert_eq!(average(&node, 9, 255), Ok((57, -9)));
+        // 28 x 28 values of 255: 84 * 2^-16 would exceed 2^24, 42 * 2^-15 does not.
+        let (multiplier, _) = average(&node, 784, 255).unwrap();
+        assert!(i64::from(multiplier) * 784 * 255 < 1 << 24);
+        assert!(matches!(
+            average(&node, 66_000, 255),
+            Err(QuantizeError::Bound { .. })
+        ));
+    }
+
+    #[test]
+    fn a_channel_without_weights_keeps_its_bias() {
+        let built = build(
+            &dense(vec![0.0, 0.0], vec![0.75]),
+            &[tensor(DType::U8, -3, 2)],
+            1,
+            None,
+        )
+        .unwrap();
+        let OpSpec::Dense { bias, .. } = built.operator.spec else {
+            panic!("dense")
+        };
+        assert_eq!(
+            f64::from(bias[0]) * 2f64.powi(built.accumulator_exponents[0]),
+            0.75
+        );
+    }
+
+    #[test]
+    fn extreme_scales_are_refused_with_the_layer() {
+        let scale = NodeScale {
+            dtype: DType::I8,
+            exponent: -60,
+            table: None,
+        };
+        let error = build(
+            &dense(vec![1.0], vec![0.0]),
+            &[tensor(DType::U8, 0, 1)],
+            1,
+            Some(&scale),
+        )
+        .unwrap_err();
+        assert!(matches!(error, QuantizeError::Shift { .. }));
+        assert!(
+            error
+                .to_string()
+                .starts_with("layer `dense1`, channel 0: the output needs a shift of"),
+            "{error}"
+        );
+    }
+}

@@ -146,7 +146,7 @@ impl Builder {
         let name = self.node(
             "Cast",
             &[IMAGE],
-            "image/f32",
+            "input/f32",
             vec![int("to", DataType::FLOAT.value().into())],
         );
         Value {

@@ -106,11 +106,11 @@ impl Writer<'_> {
         };
         let mut name = image.name.clone();
         if !mean.is_empty() {
-            let mean = builder.f32("preprocess/mean", &dims, &mean);
-            name = builder.node("Sub", &[&name, &mean], "preprocess/centred", vec![]);
+            let mean = builder.f32("input/mean", &dims, &mean);
+            name = builder.node("Sub", &[&name, &mean], "input/centred", vec![]);
         }
-        let std = builder.f32("preprocess/std", &dims, &std);
-        let name = builder.node("Div", &[&name, &std], "preprocess/value", vec![]);
+        let std = builder.f32("input/std", &dims, &std);
+        let name = builder.node("Div", &[&name, &std], "input/value", vec![]);
         Value { name, ..image }
     }
 

@@ -31,7 +31,7 @@ pub fn int8(
     };
     let image = quantized.tensors[0];
     let pixels = writer.builder.image(image.shape);
-    let pixels = writer.requantize(&pixels.name, image.dtype, image.exponent, "image");
+    let pixels = writer.requantize(&pixels.name, image.dtype, image.exponent, "input");
     let mut values = vec![Value {
         name: pixels,
         shape: image.shape,
