@@ -78,22 +78,24 @@ impl Augmenter {
     /// Bilinear value of every channel at a position.
     fn sample(&self, pixels: &[u8], y: f32, x: f32, out: &mut [u8]) {
         let Shape { h, w, c } = self.shape;
-        let (top, left) = (y.floor(), x.floor());
-        let (fy, fx) = (y - top, x - left);
+        let (top, left) = (floor(y), floor(x));
+        let (fy, fx) = (y - top as f32, x - left as f32);
         let corners = [
             (top, left, (1.0 - fy) * (1.0 - fx)),
-            (top, left + 1.0, (1.0 - fy) * fx),
-            (top + 1.0, left, fy * (1.0 - fx)),
-            (top + 1.0, left + 1.0, fy * fx),
+            (top, left + 1, (1.0 - fy) * fx),
+            (top + 1, left, fy * (1.0 - fx)),
+            (top + 1, left + 1, fy * fx),
         ];
         for (channel, out) in out.iter_mut().enumerate() {
-            let mut sum = 0.0;
+            let mut sum = 0.5;
             for (y, x, weight) in corners {
-                if y >= 0.0 && x >= 0.0 && y < h as f32 && x < w as f32 {
-                    sum += weight * f32::from(pixels[(y as usize * w + x as usize) * c + channel]);
+                // A negative position becomes a huge one.
+                let (y, x) = (y as usize, x as usize);
+                if y < h && x < w {
+                    sum += weight * f32::from(pixels[(y * w + x) * c + channel]);
                 }
             }
-            *out = sum.round() as u8;
+            *out = sum as u8;
         }
     }
 
@@ -132,6 +134,12 @@ impl Augmenter {
         }
         out
     }
+}
+
+/// Largest integer that is not above `x`. Baseline x86-64 has no instruction for `f32::floor`.
+fn floor(x: f32) -> i64 {
+    let towards_zero = x as i32;
+    i64::from(towards_zero) - i64::from(towards_zero as f32 > x)
 }
 
 #[cfg(test)]

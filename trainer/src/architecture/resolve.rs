@@ -315,7 +315,7 @@ fn infer_shape(kind: &LayerKind, input: Shape) -> Result<Shape, String> {
             if filters == 0 {
                 return Err("needs at least 1 filter".into());
             }
-            if groups == 0 || input.c % groups != 0 || filters % groups != 0 {
+            if groups == 0 || !input.c.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
                 return Err(format!(
                     "groups = {groups} must divide the {} input channels and the {filters} filters",
                     input.c
