@@ -1,17 +1,14 @@
 //! Every logit of every image, bit for bit: the int8 ONNX model in tract against a backend.
 
-use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
     backend::{Backend, BackendError},
     graph::{Exponent, Graph, GraphError, OpRecord},
-    tract::{Mode, Tract, TractError},
+    tract::{BATCH, Batched, TractError},
 };
 
-/// Images per tract run.
-const BATCH: usize = 64;
 /// Images between two reports of progress.
 const GROUP: usize = 8 * BATCH;
 
@@ -67,9 +64,9 @@ pub struct VerifyReport {
     pub mismatching: usize,
     /// The first one that differs.
     pub first: Option<Mismatch>,
-    /// Argmax of the logits per image (ties: lowest index), from the backend.
+    /// The backend's logits as real numbers, `accumulator * 2^exponent` (exact in f32), image by image.
     #[serde(skip)]
-    pub predictions: Vec<usize>,
+    pub values: Vec<f32>,
 }
 
 /// Compares every logit of `images` computed by tract (optimized plan, batches of 64) with `backend`'s.
@@ -90,23 +87,7 @@ pub fn verify(
     let graph = Graph::parse(onnx)?;
     let exponents = logit_exponents(&graph)?;
     let outputs = [graph.outputs.first().cloned().unwrap_or_default()];
-    let load = |batch| Tract::load(onnx, graph.image, &outputs, batch, Mode::Optimized);
-    let full = if images.len() >= BATCH {
-        Some(load(BATCH)?)
-    } else {
-        None
-    };
-    let rest = match images.len() % BATCH {
-        0 => None,
-        n => Some(load(n)?),
-    };
-    let plan = |n: usize| {
-        if n == BATCH {
-            full.as_ref()
-        } else {
-            rest.as_ref()
-        }
-    };
+    let tract = Batched::load(onnx, graph.image, &outputs, images.len())?;
 
     let mut report = VerifyReport {
         onnx_sha256: sha256(onnx),
@@ -117,18 +98,10 @@ pub fn verify(
         logits: 0,
         mismatching: 0,
         first: None,
-        predictions: Vec::with_capacity(images.len()),
+        values: Vec::new(),
     };
     for (g, group) in images.chunks(GROUP).enumerate() {
-        let expected: Vec<Vec<f32>> = group
-            .par_chunks(BATCH)
-            .map(|batch| {
-                let plan = plan(batch.len())
-                    .ok_or_else(|| TractError::Run("no plan for this batch".into()))?;
-                Ok(plan.run(batch)?.swap_remove(0).data)
-            })
-            .collect::<Result<_, TractError>>()?;
-        let expected = expected.concat();
+        let expected = tract.run(group)?;
         let got = backend.logits(group)?;
         let classes = expected.len() / group.len();
         for (i, accumulators) in got.iter().enumerate() {
@@ -138,7 +111,6 @@ pub fn verify(
                     accumulators.len()
                 )));
             }
-            report.predictions.push(argmax(accumulators, &exponents));
             for (class, (&accumulator, &onnx)) in accumulators
                 .iter()
                 .zip(&expected[i * classes..])
@@ -146,6 +118,7 @@ pub fn verify(
             {
                 let fixed = real(accumulator, exponent(&exponents, class)?);
                 report.logits += 1;
+                report.values.push(fixed as f32);
                 if f64::from(onnx) != fixed {
                     report.mismatching += 1;
                     report.first.get_or_insert(Mismatch {
@@ -201,21 +174,9 @@ fn exponent(exponents: &Exponent, class: usize) -> Result<i32, VerifyError> {
         .ok_or_else(|| VerifyError::Pair(format!("no exponent for class {class} in isobit.ops")))
 }
 
-fn argmax(accumulators: &[i32], exponents: &Exponent) -> usize {
-    let value = |c: usize| real(accumulators[c], exponents.at(c).unwrap_or(0));
-    (0..accumulators.len()).fold(0, |best, c| if value(c) > value(best) { c } else { best })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn argmax_weighs_the_exponents_and_takes_the_first_of_equals() {
-        assert_eq!(argmax(&[8, 3, 16], &Exponent::PerClass(vec![0, 2, -1])), 1);
-        assert_eq!(argmax(&[4, 8, 8], &Exponent::PerClass(vec![1, 0, 0])), 0);
-        assert_eq!(argmax(&[-5, -5], &Exponent::One(-3)), 0);
-    }
 
     #[test]
     fn real_values_are_exact() {

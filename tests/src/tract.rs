@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use tract_onnx::prelude::{
     Datum, Framework, Graph, InferenceFact, InferenceModelExt, IntoRunnable, RunnableModel,
     TractResult, TypedFact, TypedOp, tvec,
@@ -148,6 +149,63 @@ impl Tract {
                 .collect()
         };
         run().map_err(|e| TractError::Run(format!("{e:#}")))
+    }
+}
+
+/// Images per run of [`Batched`].
+pub const BATCH: usize = 64;
+
+/// One output of a model for many images: optimized plans, batches of [`BATCH`] on all threads.
+#[derive(Debug, Clone)]
+pub struct Batched {
+    full: Option<Tract>,
+    rest: Option<Tract>,
+}
+
+impl Batched {
+    /// Plans for `images` images in all, or for any part of them that ends at a multiple of [`BATCH`].
+    ///
+    /// # Errors
+    /// As [`Tract::load`].
+    pub fn load(
+        onnx: &[u8],
+        image: [usize; 3],
+        output: &[String],
+        images: usize,
+    ) -> Result<Self, TractError> {
+        let plan = |n: usize| {
+            (n > 0)
+                .then(|| Tract::load(onnx, image, output, n, Mode::Optimized))
+                .transpose()
+        };
+        Ok(Self {
+            full: plan(if images < BATCH { 0 } else { BATCH })?,
+            rest: plan(images % BATCH)?,
+        })
+    }
+
+    /// The first wanted value of all images, one after the other.
+    ///
+    /// # Errors
+    /// A number of images that no plan was made for, or a failure inside tract.
+    pub fn run(&self, images: &[&[u8]]) -> Result<Vec<f32>, TractError> {
+        let batches = images.par_chunks(BATCH).map(|batch| {
+            let plan = if batch.len() == BATCH {
+                &self.full
+            } else {
+                &self.rest
+            };
+            let plan = plan
+                .as_ref()
+                .ok_or_else(|| TractError::Run(format!("no plan for {} images", batch.len())))?;
+            Ok(plan
+                .run(batch)?
+                .into_iter()
+                .next()
+                .map(|v| v.data)
+                .unwrap_or_default())
+        });
+        Ok(batches.collect::<Result<Vec<_>, TractError>>()?.concat())
     }
 }
 
