@@ -211,6 +211,12 @@ mod tests {
     #[test]
     fn a_resumed_epoch_continues_with_the_same_batches() {
         let data = data();
+        assert_ne!(order(100, 7, 0), order(100, 7, 1));
+        let whole_labels = |epoch| -> Vec<u32> {
+            let batches = Batches::shuffled(&data, &Preprocess::None, 4, 7, epoch);
+            batches.flat_map(|batch| batch.labels).collect()
+        };
+        assert_ne!(whole_labels(0), whole_labels(1));
         let whole = epoch(&data, 2);
         assert_ne!(whole, epoch(&data, 3));
         let rest: Vec<Batch> = Batches::shuffled(&data, &Preprocess::None, 4, 7, 2)
