@@ -1,0 +1,288 @@
+//! A network that computes: an [`Architecture`] with its weights on a device.
+
+use candle_core::{Device, Result, Tensor, Var, bail};
+use rand::RngExt;
+
+use crate::{
+    architecture::{Activation, Architecture, Layer, LayerKind, Regularizer, Source},
+    ops::{composed, geometry::Geometry},
+    random::{Purpose, generator},
+    weights::{Array, Weights},
+};
+
+/// What the forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, which also move the moving ones; dropout drawn from (seed, step, layer).
+    Train {
+        /// Seed of the run.
+        seed: u64,
+        /// Number of updates so far.
+        step: u64,
+    },
+    /// Moving statistics, no dropout.
+    Infer,
+}
+
+/// A weight that the optimizer changes.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// `<layer>.kernel`, `.bias`, `.gamma` or `.beta`.
+    pub name: String,
+    /// The values; the same variable as the network's.
+    pub var: Var,
+    /// Penalty; all 0 except for kernels with one.
+    pub regularizer: Regularizer,
+}
+
+/// What one layer computed, in inference mode.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The layer's name.
+    pub name: String,
+    /// Before the activation; the same as `output` for layers without one. `[n, h, w, c]`, or `[n, c]` if flat.
+    pub pre_activation: Tensor,
+    /// After it.
+    pub output: Tensor,
+}
+
+/// An [`Architecture`] with its weights on a device.
+#[derive(Clone, Debug)]
+pub struct Network {
+    architecture: Architecture,
+    device: Device,
+    /// For every layer its weights, in the order of [`Layer::weight_shapes`].
+    weights: Vec<Vec<Var>>,
+    parameters: Vec<Parameter>,
+}
+
+impl Network {
+    /// Puts the weights on the device.
+    ///
+    /// # Errors
+    /// If a weight is missing or has another shape, or the device fails.
+    pub fn new(architecture: &Architecture, weights: &Weights, device: &Device) -> Result<Self> {
+        let mut parameters = Vec::new();
+        let mut vars = Vec::new();
+        for layer in &architecture.layers {
+            let mut layer_vars = Vec::new();
+            for (kind, shape) in layer.weight_shapes() {
+                let name = format!("{}.{kind}", layer.name);
+                let array = find(weights, &name, &shape)?;
+                let var = Var::from_slice(&array.data, shape, device)?;
+                if !kind.starts_with("moving") {
+                    parameters.push(Parameter {
+                        name,
+                        var: var.clone(),
+                        regularizer: regularizer(layer, kind),
+                    });
+                }
+                layer_vars.push(var);
+            }
+            vars.push(layer_vars);
+        }
+        Ok(Self {
+            architecture: architecture.clone(),
+            device: device.clone(),
+            weights: vars,
+            parameters,
+        })
+    }
+
+    /// What the network computes.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The weights that the optimizer changes, in layer order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`, with what the gradient needs if the mode is `Train`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_composed(x, mode)
+    }
+
+    /// The same as [`Network::forward`] from candle's own operators: any device.
+    pub fn forward_composed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let traces = self.compose(x, mode)?;
+        match traces.into_iter().last() {
+            Some(trace) => Ok(trace.output),
+            None => bail!("the network has no layers"),
+        }
+    }
+
+    /// What every layer computes, in inference mode, before and after its activation.
+    pub fn trace(&self, x: &Tensor) -> Result<Vec<Trace>> {
+        self.compose(x, Mode::Infer)
+    }
+
+    fn compose(&self, x: &Tensor, mode: Mode) -> Result<Vec<Trace>> {
+        let mut traces: Vec<Trace> = Vec::new();
+        for (index, layer) in self.architecture.layers.iter().enumerate() {
+            let input = |i: usize| match layer.inputs[i] {
+                Source::Input => x,
+                Source::Layer(source) => &traces[source].output,
+            };
+            let (pre_activation, activation) =
+                self.compose_layer(index, layer, input(0), || input(1), mode)?;
+            let output = composed::activate(&pre_activation, activation)?;
+            traces.push(Trace {
+                name: layer.name.clone(),
+                pre_activation,
+                output,
+            });
+        }
+        Ok(traces)
+    }
+
+    fn compose_layer<'a>(
+        &self,
+        index: usize,
+        layer: &Layer,
+        x: &Tensor,
+        second: impl Fn() -> &'a Tensor,
+        mode: Mode,
+    ) -> Result<(Tensor, Activation)> {
+        let n = x.dim(0)?;
+        let weights = &self.weights[index];
+        let map = || x.reshape((n, layer.input.h, layer.input.w, layer.input.c));
+        let linear = |y: Tensor| Ok((y, Activation::Linear));
+        match layer.kind {
+            LayerKind::Conv {
+                window,
+                groups,
+                activation,
+                ..
+            } => {
+                let geometry = Geometry::new(layer.input, window);
+                let bias = weights.get(1).map(|bias| bias.as_tensor());
+                let y = composed::conv(&map()?, &weights[0], bias, &geometry, groups)?;
+                Ok((y, activation))
+            }
+            LayerKind::MaxPool { window } => linear(composed::max_pool(
+                &map()?,
+                &Geometry::new(layer.input, window),
+            )?),
+            LayerKind::AvgPool { window } => linear(composed::avg_pool(
+                &map()?,
+                &Geometry::new(layer.input, window),
+            )?),
+            LayerKind::GlobalAvgPool => linear(composed::global_avg_pool(&map()?)?),
+            LayerKind::BatchNorm { momentum, epsilon } => {
+                let [gamma, beta, mean, variance] = &weights[..] else {
+                    bail!("layer `{}`: batch norm has four weights", layer.name);
+                };
+                if mode == Mode::Infer {
+                    return linear(composed::normalize(
+                        x, gamma, beta, mean, variance, epsilon,
+                    )?);
+                }
+                let (batch_mean, batch_variance) = composed::moments(x)?;
+                let y = composed::normalize(x, gamma, beta, &batch_mean, &batch_variance, epsilon)?;
+                move_towards(mean, &batch_mean, momentum)?;
+                move_towards(variance, &batch_variance, momentum)?;
+                linear(y)
+            }
+            LayerKind::Dropout { rate } => match mode {
+                Mode::Train { seed, step } if rate > 0.0 => {
+                    let mask = dropout_mask(x.elem_count(), rate, seed, step, index);
+                    let mask = Tensor::from_vec(mask, x.shape(), &self.device)?;
+                    linear(composed::dropout(x, &mask)?)
+                }
+                _ => linear(x.clone()),
+            },
+            LayerKind::Flatten => linear(x.reshape((n, layer.output.c))?),
+            LayerKind::Dense { activation, .. } => {
+                let x = x.reshape((n, layer.input.c))?;
+                let bias = weights.get(1).map(|bias| bias.as_tensor());
+                Ok((composed::dense(&x, &weights[0], bias)?, activation))
+            }
+            LayerKind::Activation { activation } => Ok((x.clone(), activation)),
+            LayerKind::Add { activation } => Ok(((x + second())?, activation)),
+        }
+    }
+
+    /// All weights, moving statistics included.
+    pub fn weights(&self) -> Result<Weights> {
+        let mut weights = Weights::default();
+        for (layer, vars) in self.architecture.layers.iter().zip(&self.weights) {
+            for ((kind, shape), var) in layer.weight_shapes().into_iter().zip(vars) {
+                let data = var.flatten_all()?.to_vec1()?;
+                weights
+                    .0
+                    .insert(format!("{}.{kind}", layer.name), Array { shape, data });
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Replaces all weights, moving statistics included. Weights of other names are ignored.
+    ///
+    /// # Errors
+    /// If a weight is missing or has another shape.
+    pub fn set_weights(&self, weights: &Weights) -> Result<()> {
+        for (layer, vars) in self.architecture.layers.iter().zip(&self.weights) {
+            for ((kind, shape), var) in layer.weight_shapes().into_iter().zip(vars) {
+                let array = find(weights, &format!("{}.{kind}", layer.name), &shape)?;
+                var.set(&Tensor::from_slice(&array.data, shape, &self.device)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `moving = momentum * moving + (1 - momentum) * batch`.
+fn move_towards(moving: &Var, batch: &Tensor, momentum: f32) -> Result<()> {
+    let momentum = f64::from(momentum);
+    let moved = ((moving.as_detached_tensor() * momentum)? + (batch.detach() * (1.0 - momentum))?)?;
+    moving.set(&moved)
+}
+
+/// 0 with probability `rate`, else `1 / (1 - rate)`.
+fn dropout_mask(len: usize, rate: f32, seed: u64, step: u64, layer: usize) -> Vec<f32> {
+    let mut random = generator(seed, Purpose::Dropout, step, layer as u64);
+    let keep = 1.0 / (1.0 - rate);
+    std::iter::repeat_with(|| {
+        if random.random::<f32>() < rate {
+            0.0
+        } else {
+            keep
+        }
+    })
+    .take(len)
+    .collect()
+}
+
+fn regularizer(layer: &Layer, weight: &str) -> Regularizer {
+    match layer.kind {
+        LayerKind::Conv { regularizer, .. } | LayerKind::Dense { regularizer, .. }
+            if weight == "kernel" =>
+        {
+            regularizer
+        }
+        _ => Regularizer::default(),
+    }
+}
+
+fn find<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<&'a Array> {
+    match weights.0.get(name) {
+        None => bail!("weight `{name}` is missing"),
+        Some(array) if array.shape != shape => bail!(
+            "weight `{name}`: expected shape {shape:?}, got {:?}",
+            array.shape
+        ),
+        Some(array) if array.data.len() != shape.iter().product::<usize>() => bail!(
+            "weight `{name}`: shape {shape:?} needs {} values, got {}",
+            shape.iter().product::<usize>(),
+            array.data.len()
+        ),
+        Some(array) => Ok(array),
+    }
+}
