@@ -6,6 +6,7 @@ use crate::{
 };
 
 pub mod summary;
+pub mod verify;
 
 /// Runs the chosen subcommand.
 pub fn run(cli: Cli) -> Result<(), Error> {
@@ -15,7 +16,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Evaluate(_) => "evaluate",
         Command::Quantize(_) => "quantize",
         Command::Export(_) => "export",
-        Command::Verify(_) => "verify",
+        Command::Verify(args) => return verify::run(&args),
         Command::Predict(_) => "predict",
         Command::Flash(_) => "flash",
         Command::Devices => "devices",
