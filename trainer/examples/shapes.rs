@@ -69,6 +69,6 @@ fn inside(class: usize, u: f32, v: f32) -> bool {
         "circle" => u * u + v * v <= 1.0,
         "cross" => u.abs().max(v.abs()) <= 1.0 && u.abs().min(v.abs()) <= 0.3,
         "square" => u.abs().max(v.abs()) <= 0.85,
-        _ => v <= 0.8 && v >= -1.0 && u.abs() <= 0.55 * (v + 1.0),
+        _ => (-1.0..=0.8).contains(&v) && u.abs() <= 0.55 * (v + 1.0),
     }
 }

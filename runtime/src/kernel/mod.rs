@@ -83,8 +83,11 @@ pub(crate) fn run(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Bytes of one tensor in the arena, readable while another one is written.
+type Bytes<'a> = &'a [Cell<u8>];
+
 /// Input and output of an elementwise operator, which may be the same bytes.
-fn cells(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[Cell<u8>], &[Cell<u8>])> {
+fn cells(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(Bytes<'_>, Bytes<'_>)> {
     let arena: &[Cell<u8>] = Cell::from_mut(arena).as_slice_of_cells();
     Some((arena.get(input.range())?, arena.get(output.range())?))
 }
