@@ -5,10 +5,15 @@ use std::{env, path::PathBuf};
 fn main() {
     println!("cargo::rerun-if-env-changed=ISOBIT_MODEL");
     let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let path = env::var_os("ISOBIT_MODEL")
-        .map_or_else(|| folder.join("../../models/mnist/model.fxp"), PathBuf::from);
+    let path = env::var_os("ISOBIT_MODEL").map_or_else(
+        || folder.join("../../models/mnist/model.fxp"),
+        PathBuf::from,
+    );
     let path = path.canonicalize().unwrap_or_else(|error| {
-        panic!("model file {}: {error}; set ISOBIT_MODEL to the path of a model.fxp", path.display())
+        panic!(
+            "model file {}: {error}; set ISOBIT_MODEL to the path of a model.fxp",
+            path.display()
+        )
     });
     println!("cargo::rerun-if-changed={}", path.display());
     println!("cargo::rustc-env=ISOBIT_MODEL={}", path.display());

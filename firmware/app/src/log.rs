@@ -15,7 +15,11 @@ pub(crate) fn model(info: &Info<'_>) {
             info.model_crc
         );
         defmt::info!("recipe {=[u8]:02x}", info.recipe_hash);
-        defmt::info!("arena {=u32} bytes, classes {=u16}", info.arena_len, info.classes);
+        defmt::info!(
+            "arena {=u32} bytes, classes {=u16}",
+            info.arena_len,
+            info.classes
+        );
         match info.self_test {
             SelfTest::Failed { .. } => defmt::error!("self-test {}", info.self_test),
             SelfTest::Passed | SelfTest::Absent => defmt::info!("self-test {}", info.self_test),

@@ -12,6 +12,12 @@ pub fn self_test(model: &Model<'_>, arena: &mut [u8]) -> SelfTest {
         return SelfTest::Absent;
     };
     let expected = golden.logits_crc;
-    let got = model.run(golden.image, arena).map_or(0, |logits| logits.crc());
-    if got == expected { SelfTest::Passed } else { SelfTest::Failed { expected, got } }
+    let got = model
+        .run(golden.image, arena)
+        .map_or(0, |logits| logits.crc());
+    if got == expected {
+        SelfTest::Passed
+    } else {
+        SelfTest::Failed { expected, got }
+    }
 }

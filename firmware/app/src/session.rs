@@ -45,7 +45,16 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
     ) -> Self {
         let self_test = self_test(model, arena);
         let upload = Upload::default();
-        let session = Self { board, model, source, self_test, arena, decoder, spare, upload };
+        let session = Self {
+            board,
+            model,
+            source,
+            self_test,
+            arena,
+            decoder,
+            spare,
+            upload,
+        };
         log::model(&session.info());
         session
     }
@@ -77,9 +86,14 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
                     Request::Classify { image } => {
                         classify(self.board, self.model, self.self_test, self.arena, image)
                     }
-                    Request::Profile { image } => {
-                        profile(self.board, self.model, self.self_test, self.arena, image, &mut ticks)
-                    }
+                    Request::Profile { image } => profile(
+                        self.board,
+                        self.model,
+                        self.self_test,
+                        self.arena,
+                        image,
+                        &mut ticks,
+                    ),
                     Request::LoadBegin { len } => self
                         .upload
                         .begin(len, self.spare.len())
@@ -88,14 +102,11 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
                         .upload
                         .chunk(offset, bytes, self.spare)
                         .map(|received| loading(received, capacity)),
-                    Request::LoadCommit => self
-                        .upload
-                        .finish()
-                        .and_then(|len| {
-                            let crc = accept(self.spare, len, self.arena, capacity)?;
-                            switch = Some(Switch::Uploaded { len });
-                            Ok(Response::Loaded { model_crc: crc })
-                        }),
+                    Request::LoadCommit => self.upload.finish().and_then(|len| {
+                        let crc = accept(self.spare, len, self.arena, capacity)?;
+                        switch = Some(Switch::Uploaded { len });
+                        Ok(Response::Loaded { model_crc: crc })
+                    }),
                     Request::UseBuiltIn => {
                         switch = Some(Switch::BuiltIn);
                         Ok(Response::Switching)
@@ -149,7 +160,10 @@ pub const fn frame_len(model: &Model<'_>) -> usize {
 }
 
 fn loading<'a>(received: u32, capacity: usize) -> Response<'a> {
-    Response::Loading { received, max_chunk: capacity.saturating_sub(CHUNK_OVERHEAD) as u32 }
+    Response::Loading {
+        received,
+        max_chunk: capacity.saturating_sub(CHUNK_OVERHEAD) as u32,
+    }
 }
 
 /// The image, if the model may run on it.
@@ -168,7 +182,10 @@ fn admit(model: &Model<'_>, self_test: SelfTest, image: &[u8]) -> Result<(), Dev
 }
 
 fn arena_too_small(model: &Model<'_>, got: usize) -> DeviceError {
-    DeviceError::ArenaTooSmall { needed: model.arena_len() as u32, got: got as u32 }
+    DeviceError::ArenaTooSmall {
+        needed: model.arena_len() as u32,
+        got: got as u32,
+    }
 }
 
 fn classify<'a, B: Board>(
@@ -183,7 +200,11 @@ fn classify<'a, B: Board>(
     let start = board.ticks();
     let logits = model.run(image, arena).map_err(|_| error)?;
     let ticks = board.ticks().wrapping_sub(start);
-    Ok(Response::Classified { argmax: logits.argmax() as u16, logits: logits.values(), ticks })
+    Ok(Response::Classified {
+        argmax: logits.argmax() as u16,
+        logits: logits.values(),
+        ticks,
+    })
 }
 
 fn profile<'a, B: Board>(
@@ -222,7 +243,10 @@ fn accept(
     }
     let needed = frame_len(&model);
     if needed > capacity {
-        return Err(DeviceError::FrameTooSmall { needed: needed as u32, got: capacity as u32 });
+        return Err(DeviceError::FrameTooSmall {
+            needed: needed as u32,
+            got: capacity as u32,
+        });
     }
     match self_test(&model, arena) {
         SelfTest::Failed { .. } => Err(DeviceError::UploadSelfTestFailed),

@@ -23,7 +23,10 @@ impl Upload {
                 self.progress = Some(Progress { received: 0, len });
                 Ok(())
             }
-            _ => Err(DeviceError::ModelTooLarge { max: max as u32, got: len }),
+            _ => Err(DeviceError::ModelTooLarge {
+                max: max as u32,
+                got: len,
+            }),
         }
     }
 
@@ -36,7 +39,10 @@ impl Upload {
     ) -> Result<u32, DeviceError> {
         let progress = self.progress.as_mut().ok_or(DeviceError::NotLoading)?;
         let expected = progress.received as u32;
-        let out_of_place = DeviceError::ChunkOffset { expected, got: offset };
+        let out_of_place = DeviceError::ChunkOffset {
+            expected,
+            got: offset,
+        };
         if offset != expected || bytes.len() > progress.len - progress.received {
             return Err(out_of_place);
         }
@@ -51,9 +57,10 @@ impl Upload {
     pub fn finish(&mut self) -> Result<usize, DeviceError> {
         match self.progress.take() {
             None => Err(DeviceError::NotLoading),
-            Some(Progress { received, len }) if received < len => {
-                Err(DeviceError::Incomplete { received: received as u32, len: len as u32 })
-            }
+            Some(Progress { received, len }) if received < len => Err(DeviceError::Incomplete {
+                received: received as u32,
+                len: len as u32,
+            }),
             Some(Progress { len, .. }) => Ok(len),
         }
     }

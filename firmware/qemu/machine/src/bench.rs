@@ -28,7 +28,9 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
     let ticks = clock.ticks().wrapping_sub(start);
     hprintln!("loop {} {}", 2 * TURNS, instructions(ticks));
 
-    let image = MODEL.golden().map_or(&[0; MODEL.input().len()][..], |golden| golden.image);
+    let image = MODEL
+        .golden()
+        .map_or(&[0; MODEL.input().len()][..], |golden| golden.image);
     let mut operators: Vec<u32, { runtime::MAX_OPERATORS }> = Vec::new();
     let mut last = clock.ticks();
     let profiled = MODEL.run_with(image, arena, |_| {

@@ -6,7 +6,6 @@ const PERIOD: u32 = 1 << 24;
 
 /// Counts processor clocks. One wrap of the 24-bit timer between two calls of [`Clock::ticks`] is
 /// counted, more are lost: durations below 2^24 ticks are exact.
-#[derive(Debug)]
 pub struct Clock {
     timer: SYST,
     ticks_per_second: u32,
@@ -20,7 +19,11 @@ impl Clock {
         timer.set_reload(PERIOD - 1);
         timer.clear_current();
         timer.enable_counter();
-        Self { timer, ticks_per_second, wraps: 0 }
+        Self {
+            timer,
+            ticks_per_second,
+            wraps: 0,
+        }
     }
 
     /// Ticks since the start, modulo 2^32.
@@ -30,7 +33,9 @@ impl Clock {
             self.wraps = self.wraps.wrapping_add(1);
             down = SYST::get_current();
         }
-        self.wraps.wrapping_mul(PERIOD).wrapping_add(PERIOD - 1 - down)
+        self.wraps
+            .wrapping_mul(PERIOD)
+            .wrapping_add(PERIOD - 1 - down)
     }
 
     /// The processor clock.

@@ -25,7 +25,10 @@ impl CmsdkUart {
         let register = |offset| unsafe { Register::new(base, offset) };
         register(0x10).write(DIVIDER);
         register(0x08).write(ENABLE_BOTH);
-        Self { data: register(0x00), state: register(0x04) }
+        Self {
+            data: register(0x00),
+            state: register(0x04),
+        }
     }
 }
 

@@ -31,7 +31,6 @@ pub trait Uart {
 }
 
 /// A machine: its UART and its clock.
-#[derive(Debug)]
 pub struct Machine<U> {
     /// As QEMU calls it (`-M`).
     pub name: &'static str,

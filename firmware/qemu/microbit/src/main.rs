@@ -5,7 +5,7 @@
 
 use cortex_m::Peripherals;
 use embedded_model::{ARENA_LEN, FRAME_LEN};
-use machine::{Buffers, Clock, NrfUart, Machine};
+use machine::{Buffers, Clock, Machine, NrfUart};
 
 const CLOCK: u32 = 16_000_000;
 /// Bytes of each place for an uploaded model.
@@ -14,7 +14,9 @@ const UPLOAD: usize = 0;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut BUFFERS: Buffers<ARENA_LEN, FRAME_LEN, UPLOAD> = Buffers::new();
-    let Some(peripherals) = Peripherals::take() else { machine::fail() };
+    let Some(peripherals) = Peripherals::take() else {
+        machine::fail()
+    };
     let mut machine = Machine {
         name: "microbit",
         // SAFETY: an nRF51, and the only user of its UART.

@@ -13,7 +13,9 @@ const UPLOAD: usize = 256 * 1024;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut BUFFERS: Buffers<{ 64 * 1024 }, { 4 * 1024 }, UPLOAD> = Buffers::new();
-    let Some(peripherals) = Peripherals::take() else { machine::fail() };
+    let Some(peripherals) = Peripherals::take() else {
+        machine::fail()
+    };
     let mut machine = Machine {
         name: "mps2-an385",
         // SAFETY: the CMSDK UART of this board, used only here.

@@ -13,7 +13,9 @@ const UPLOAD: usize = 128 * 1024;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut BUFFERS: Buffers<{ 64 * 1024 }, { 4 * 1024 }, UPLOAD> = Buffers::new();
-    let Some(peripherals) = Peripherals::take() else { machine::fail() };
+    let Some(peripherals) = Peripherals::take() else {
+        machine::fail()
+    };
     let mut machine = Machine {
         name: "mps3-an547",
         // SAFETY: the CMSDK UART of this board, used only here.

@@ -12,8 +12,14 @@ const CLOCK: u32 = 32_000_000;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut ARENA: app::Aligned<ARENA_LEN> = app::Aligned([0; ARENA_LEN]);
-    let Some(peripherals) = Peripherals::take() else { machine::fail() };
-    machine::bench("mps3-an547", Clock::start(peripherals.SYST, CLOCK), &mut ARENA.0)
+    let Some(peripherals) = Peripherals::take() else {
+        machine::fail()
+    };
+    machine::bench(
+        "mps3-an547",
+        Clock::start(peripherals.SYST, CLOCK),
+        &mut ARENA.0,
+    )
 }
 
 #[panic_handler]
