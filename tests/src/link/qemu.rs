@@ -36,19 +36,20 @@ impl Qemu {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let log = match log {
-            Some(path) => format!("file,id=log,path={}", path.display()),
-            None => "null,id=log".to_owned(),
+            Some(path) => std::fs::File::create(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?
+                .into(),
+            None => Stdio::null(),
         };
         let child = Command::new(PROGRAM)
             .args(["-M", &machine.name, "-display", "none", "-monitor", "none"])
             .args(["-chardev", &format!("socket,id=wire,host=127.0.0.1,port={}", address.port())])
             .args(["-serial", "chardev:wire"])
-            .args(["-chardev", &log])
-            .args(["-semihosting-config", "enable=on,target=native,chardev=log"])
+            .args(["-semihosting-config", "enable=on,target=native"])
             .arg("-kernel")
             .arg(elf)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log)
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| {

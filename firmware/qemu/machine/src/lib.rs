@@ -12,10 +12,9 @@ mod stack;
 
 use core::convert::Infallible;
 
-use app::{Aligned, Board, Memory};
+use app::Board;
 use cortex_m_semihosting::debug;
 use defmt_semihosting as _;
-use embedded_model::{ARENA_LEN, FRAME_LEN, MODEL};
 
 pub use bench::bench;
 pub use clock::Clock;
@@ -68,48 +67,6 @@ impl<U: Uart> Board for Machine<U> {
     fn ticks_per_second(&self) -> u32 {
         self.clock.ticks_per_second()
     }
-}
-
-/// The app's buffers: sized for the built-in model and, each, an upload of up to `UPLOAD` bytes.
-#[derive(Debug)]
-pub struct Buffers<const ARENA: usize, const FRAME: usize, const UPLOAD: usize> {
-    arena: Aligned<ARENA>,
-    frame: [u8; FRAME],
-    uploads: [Aligned<UPLOAD>; 2],
-}
-
-impl<const ARENA: usize, const FRAME: usize, const UPLOAD: usize> Buffers<ARENA, FRAME, UPLOAD> {
-    /// All zero. Does not compile if the built-in model needs more.
-    pub const fn new() -> Self {
-        const { assert!(ARENA >= ARENA_LEN && FRAME >= FRAME_LEN) };
-        Self {
-            arena: Aligned([0; ARENA]),
-            frame: [0; FRAME],
-            uploads: [const { Aligned([0; UPLOAD]) }; 2],
-        }
-    }
-}
-
-impl<const ARENA: usize, const FRAME: usize, const UPLOAD: usize> Default
-    for Buffers<ARENA, FRAME, UPLOAD>
-{
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Runs the app for ever.
-pub fn serve<U: Uart, const ARENA: usize, const FRAME: usize, const UPLOAD: usize>(
-    machine: &mut Machine<U>,
-    buffers: &mut Buffers<ARENA, FRAME, UPLOAD>,
-) -> ! {
-    let [first, second] = &mut buffers.uploads;
-    let memory = Memory {
-        arena: &mut buffers.arena.0,
-        frame: &mut buffers.frame,
-        uploads: [&mut first.0, &mut second.0],
-    };
-    match app::serve(machine, &MODEL, memory) {}
 }
 
 /// Ends QEMU with exit code 1; for panic handlers.

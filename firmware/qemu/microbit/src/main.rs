@@ -4,8 +4,8 @@
 #![no_main]
 
 use cortex_m::Peripherals;
-use embedded_model::{ARENA_LEN, FRAME_LEN};
-use machine::{Buffers, Clock, Machine, NrfUart};
+use embedded_model::{ARENA_LEN, Buffers, FRAME_LEN};
+use machine::{Clock, Machine, NrfUart};
 
 const CLOCK: u32 = 16_000_000;
 /// Bytes of each place for an uploaded model.
@@ -23,7 +23,7 @@ fn main() -> ! {
         uart: unsafe { NrfUart::new() },
         clock: Clock::start(peripherals.SYST, CLOCK),
     };
-    machine::serve(&mut machine, BUFFERS)
+    match BUFFERS.serve(&mut machine) {}
 }
 
 #[panic_handler]

@@ -4,7 +4,8 @@
 #![no_main]
 
 use cortex_m::Peripherals;
-use machine::{Buffers, Clock, CmsdkUart, Machine};
+use embedded_model::Buffers;
+use machine::{Clock, CmsdkUart, Machine};
 
 const CLOCK: u32 = 25_000_000;
 /// Bytes of each place for an uploaded model.
@@ -22,7 +23,7 @@ fn main() -> ! {
         uart: unsafe { CmsdkUart::new(0x4000_4000) },
         clock: Clock::start(peripherals.SYST, CLOCK),
     };
-    machine::serve(&mut machine, BUFFERS)
+    match BUFFERS.serve(&mut machine) {}
 }
 
 #[panic_handler]
