@@ -16,6 +16,9 @@ use crate::{
 /// Where the programs are built; `<target>/release/<name>` below it.
 pub const TARGET_DIR: &str = "target/firmware";
 
+/// The workspace of the emulated machines, below firmware/.
+const QEMU: &str = "qemu";
+
 /// One machine or board of firmware/targets.toml.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Target {
@@ -35,7 +38,7 @@ pub struct Target {
 impl Target {
     /// A machine of QEMU, not a board.
     pub fn is_emulated(&self) -> bool {
-        self.workspace == Path::new("qemu")
+        self.workspace == Path::new(QEMU)
     }
 }
 
@@ -52,7 +55,7 @@ pub fn targets() -> Result<Vec<Target>, Failure> {
     let text = fs::read_to_string(&path).map_err(|error| failure(error.to_string()))?;
     let mut list: List = toml::from_str(&text).map_err(|error| failure(error.to_string()))?;
     for machine in &mut list.machine {
-        machine.workspace = "qemu".into();
+        machine.workspace = QEMU.into();
     }
     for board in &mut list.board {
         board.workspace = Path::new("boards").join(&board.name);
@@ -63,7 +66,20 @@ pub fn targets() -> Result<Vec<Target>, Failure> {
 
 /// Builds all programs with the default model, checks their sizes and prints the table.
 pub fn build_all() -> Result<(), Failure> {
-    build(&[], None)
+    build(&[], None)?;
+    no_panic()
+}
+
+/// Links the program that does not link if a panic is reachable from the validation of a model or its run.
+pub fn no_panic() -> Result<(), Failure> {
+    let target = Target {
+        name: "no-panic".to_owned(),
+        target: "thumbv7em-none-eabihf".to_owned(),
+        flash: 0,
+        ram: 0,
+        workspace: QEMU.into(),
+    };
+    shell::run(&mut command(&target, None)?)
 }
 
 /// Builds the programs of the named machines and boards (all if none is named) with a model.

@@ -147,17 +147,25 @@ pub fn build(name: &str, fxp: &Path) -> Result<PathBuf, String> {
 /// Where `cargo xtask firmware` leaves the program of a machine or board.
 ///
 /// # Errors
-/// An unknown name, or a program that is not built, with the command that builds it.
-pub fn elf(name: &str) -> Result<PathBuf, String> {
+/// An unknown name.
+pub fn elf_path(name: &str) -> Result<PathBuf, String> {
     let target = match machine(name) {
         Ok(machine) => &machine.target,
         Err(_) => &board(name)?.target,
     };
-    let elf = root()?
+    Ok(root()?
         .join("target/firmware")
         .join(target)
         .join("release")
-        .join(name);
+        .join(name))
+}
+
+/// The program of a machine or board.
+///
+/// # Errors
+/// A program that is not built, with the command that builds it.
+pub fn elf(name: &str) -> Result<PathBuf, String> {
+    let elf = elf_path(name)?;
     if elf.is_file() {
         return Ok(elf);
     }
