@@ -50,6 +50,11 @@ pub fn run(model: Option<&Path>) -> Result<(), Failure> {
         ));
     }
     print(&results);
+    let runtime = firmware::no_panic()?;
+    println!(
+        "\nruntime with kernels, validation and start-up code on Cortex-M4: {} bytes",
+        runtime.flash
+    );
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use crate::{
 /// Test images on each machine in CI.
 pub const IMAGES: usize = 1000;
 
-/// Builds all emulated machines and runs the verifier's tests on them. The 10,000 images of the whole
-/// test set take minutes on each machine.
+/// Builds all emulated machines, runs the tests of their logs and their behaviour, and verifies the
+/// MNIST model on each. All 10,000 test images take minutes on each machine.
 pub fn test_all(images: usize) -> Result<(), Failure> {
     let machines: Vec<String> = firmware::targets()?
         .into_iter()
@@ -17,18 +17,39 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         .map(|target| target.name)
         .collect();
     firmware::build(&machines, None)?;
-    shell::run(
-        shell::cargo()
-            .args([
-                "test",
-                "--release",
-                "--locked",
-                "-p",
-                "verifier",
-                "--features",
-                "qemu",
-            ])
-            .args(["--test", "qemu", "--", "--nocapture"])
-            .env("ISOBIT_IMAGES", images.to_string()),
-    )
+    shell::run(shell::cargo().args([
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "verifier",
+        "--features",
+        "qemu",
+        "--test",
+        "qemu",
+        "--",
+        "--nocapture",
+    ]))?;
+    for machine in machines {
+        shell::run(
+            shell::cargo()
+                .args([
+                    "run",
+                    "--release",
+                    "--locked",
+                    "-p",
+                    "trainer",
+                    "--",
+                    "verify",
+                    "models/mnist",
+                ])
+                .args([
+                    "--against",
+                    &format!("qemu:{machine}"),
+                    "--limit",
+                    &images.to_string(),
+                ]),
+        )?;
+    }
+    Ok(())
 }
