@@ -10,12 +10,10 @@
 #![no_std]
 
 mod log;
-mod self_test;
 mod serve;
 mod session;
 mod upload;
 
-pub use self_test::self_test;
 pub use serve::serve;
 pub use session::frame_len;
 
@@ -59,8 +57,3 @@ pub struct Memory<'m> {
     /// the board has no memory for them.
     pub uploads: [&'m mut [u8]; 2],
 }
-
-/// 4-byte aligned bytes, for buffers that hold a model.
-#[derive(Debug)]
-#[repr(C, align(4))]
-pub struct Aligned<const N: usize>(pub [u8; N]);

@@ -5,9 +5,26 @@ use protocol::{
     Decoder, DeviceError, Info, Packet, Request, Response, SelfTest, Source, UNREADABLE, encode,
     frame_capacity,
 };
-use runtime::{MAX_OPERATORS, Model};
+use runtime::{Logits, Model};
+use serde::{Serialize, Serializer};
 
-use crate::{Board, log, self_test, upload::Upload};
+use crate::{Board, log, upload::Upload};
+
+/// Largest number of operators that a profile reports; those after it are not timed.
+const MAX_OPERATORS: usize = 32;
+
+/// An answer whose logits still lie in the arena.
+type Answer<'a> = Response<'a, Accumulators<'a>, &'a [u32]>;
+
+/// The i32 accumulators, read from the arena while they are sent.
+#[derive(Clone, Copy)]
+struct Accumulators<'a>(Logits<'a>);
+
+impl Serialize for Accumulators<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.accumulators())
+    }
+}
 
 /// Bytes of a chunk's frame besides the chunk: sequence, tag, offset, length, CRC and COBS.
 const CHUNK_OVERHEAD: usize = frame_capacity(1024, 0, 0) - 1024;
@@ -139,14 +156,14 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
             protocol: protocol::VERSION,
             board: self.board.name(),
             model: model.name(),
-            recipe_hash: *model.recipe_hash(),
+            recipe_hash: model.recipe_hash(),
             model_crc: model.crc(),
-            model_len: model.bytes().len() as u32,
+            model_len: model.file().len() as u32,
             source: self.source,
             arena_len: model.arena_len() as u32,
             input: [shape.h, shape.w, shape.c],
             classes: model.classes() as u16,
-            kernels: runtime::kernels::NAME,
+            kernels: runtime::kernel::NAME,
             ticks_per_second: self.board.ticks_per_second(),
             self_test: self.self_test,
             max_model_len: self.spare.len() as u32,
@@ -159,14 +176,27 @@ pub const fn frame_len(model: &Model<'_>) -> usize {
     frame_capacity(model.input().len(), model.classes(), MAX_OPERATORS)
 }
 
-fn loading<'a>(received: u32, capacity: usize) -> Response<'a> {
+fn loading<'a>(received: u32, capacity: usize) -> Answer<'a> {
     Response::Loading {
         received,
         max_chunk: capacity.saturating_sub(CHUNK_OVERHEAD) as u32,
     }
 }
 
-/// The image, if the model may run on it.
+/// Runs the model's golden image. A model that cannot run at all in `arena` has failed.
+fn self_test(model: &Model<'_>, arena: &mut [u8]) -> SelfTest {
+    match model.self_test(arena) {
+        Ok(runtime::SelfTest::Passed) => SelfTest::Passed,
+        Ok(runtime::SelfTest::Absent) => SelfTest::Absent,
+        Ok(runtime::SelfTest::Failed { expected, got }) => SelfTest::Failed { expected, got },
+        Err(_) => SelfTest::Failed {
+            expected: model.golden().map_or(0, |golden| golden.logits_crc),
+            got: 0,
+        },
+    }
+}
+
+/// Refuses an image that the model may not run on.
 fn admit(model: &Model<'_>, self_test: SelfTest, image: &[u8]) -> Result<(), DeviceError> {
     let expected = model.input().len();
     if image.len() != expected {
@@ -194,7 +224,7 @@ fn classify<'a, B: Board>(
     self_test: SelfTest,
     arena: &'a mut [u8],
     image: &[u8],
-) -> Result<Response<'a>, DeviceError> {
+) -> Result<Answer<'a>, DeviceError> {
     admit(model, self_test, image)?;
     let error = arena_too_small(model, arena.len());
     let start = board.ticks();
@@ -202,7 +232,7 @@ fn classify<'a, B: Board>(
     let ticks = board.ticks().wrapping_sub(start);
     Ok(Response::Classified {
         argmax: logits.argmax() as u16,
-        logits: logits.values(),
+        logits: Accumulators(logits),
         ticks,
     })
 }
@@ -214,7 +244,7 @@ fn profile<'a, B: Board>(
     arena: &mut [u8],
     image: &[u8],
     operators: &'a mut Vec<u32, MAX_OPERATORS>,
-) -> Result<Response<'a>, DeviceError> {
+) -> Result<Answer<'a>, DeviceError> {
     admit(model, self_test, image)?;
     let error = arena_too_small(model, arena.len());
     let mut last = board.ticks();

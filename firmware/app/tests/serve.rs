@@ -1,12 +1,12 @@
 //! The command loop on the host: a scripted board, small models made with the runtime's encoder.
 
-use app::{Aligned, Board, Memory, serve};
+use app::{Board, Memory, serve};
 use proptest::prelude::*;
 use protocol::{
     Decoder, DeviceError, Info, Packet, Request, Response, SelfTest, Source, UNREADABLE, encode,
 };
 use runtime::{
-    Model,
+    Aligned, Model,
     encode::{DType, ModelSpec, OpSpec, OutputActivation, Post, Shape, TensorSpec},
 };
 

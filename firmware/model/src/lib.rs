@@ -3,8 +3,8 @@
 
 #![no_std]
 
-use app::{Aligned, Board, Memory};
-use runtime::Model;
+use app::{Board, Memory};
+use runtime::{Aligned, Model};
 
 /// The model.
 pub static MODEL: Model<'static> =
@@ -20,9 +20,9 @@ pub const FRAME_LEN: usize = app::frame_len(&MODEL);
 /// `FRAME` = [`FRAME_LEN`] bytes, and two places for uploaded models of up to `UPLOAD` bytes.
 #[derive(Debug)]
 pub struct Buffers<const ARENA: usize, const FRAME: usize, const UPLOAD: usize> {
-    arena: Aligned<ARENA>,
+    arena: Aligned<[u8; ARENA]>,
     frame: [u8; FRAME],
-    uploads: [Aligned<UPLOAD>; 2],
+    uploads: [Aligned<[u8; UPLOAD]>; 2],
 }
 
 impl<const ARENA: usize, const FRAME: usize, const UPLOAD: usize> Buffers<ARENA, FRAME, UPLOAD> {

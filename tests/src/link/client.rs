@@ -148,7 +148,7 @@ impl<P: Port> Client<P> {
     /// Checks that the device runs exactly `model` and passed its self-test.
     pub fn expect_model(&mut self, model: &Model<'_>) -> Result<(), LinkError> {
         self.info(|info| {
-            if (info.model_crc, info.model_len as usize) != (model.crc(), model.bytes().len()) {
+            if (info.model_crc, info.model_len as usize) != (model.crc(), model.file().len()) {
                 return Err(LinkError::OtherModel {
                     device: info.model.to_owned(),
                     device_crc: info.model_crc,

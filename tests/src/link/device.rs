@@ -72,10 +72,10 @@ impl<P: Port> Device<P> {
 fn prepare<P: Port>(client: &mut Client<P>, model: &Model<'_>) -> Result<(String, u32), LinkError> {
     match client.expect_model(model) {
         Err(other @ LinkError::OtherModel { .. }) => {
-            if client.info(|info| info.max_model_len as usize)? < model.bytes().len() {
+            if client.info(|info| info.max_model_len as usize)? < model.file().len() {
                 return Err(other);
             }
-            client.upload(model.bytes())?;
+            client.upload(model.file())?;
             client.expect_model(model)?;
         }
         result => result?,

@@ -19,7 +19,7 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
     let rate = u64::from(clock.ticks_per_second());
     let instructions = |ticks: u32| u64::from(ticks) * 1_000_000_000 / rate;
     hprintln!("machine {}", machine);
-    hprintln!("kernels {}", runtime::kernels::NAME);
+    hprintln!("kernels {}", runtime::kernel::NAME);
     hprintln!("model {}", MODEL.name());
     hprintln!("resolution {}", 1_000_000_000_u64.div_ceil(rate));
 
@@ -31,7 +31,7 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
     let image = MODEL
         .golden()
         .map_or(&[0; MODEL.input().len()][..], |golden| golden.image);
-    let mut operators: Vec<u32, { runtime::MAX_OPERATORS }> = Vec::new();
+    let mut operators: Vec<u32, 32> = Vec::new();
     let mut last = clock.ticks();
     let profiled = MODEL.run_with(image, arena, |_| {
         let _ = operators.push(clock.ticks().wrapping_sub(last));
@@ -41,8 +41,8 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
         hprintln!("error the arena is too small");
         crate::fail()
     }
-    for (operator, &ticks) in MODEL.operators().zip(&operators) {
-        hprintln!("operator {} {}", operator.name(), instructions(ticks));
+    for (operator, &ticks) in MODEL.ops().zip(&operators) {
+        hprintln!("operator {} {}", operator.kind.name(), instructions(ticks));
     }
 
     let start = clock.ticks();

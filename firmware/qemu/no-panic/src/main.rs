@@ -7,9 +7,7 @@
 
 use core::{array, panic::PanicInfo};
 
-use app::Aligned;
-use protocol::SelfTest;
-use runtime::Model;
+use runtime::{Aligned, Model, SelfTest};
 
 /// Data register of a UART.
 const PORT: *mut u32 = 0x4000_4000 as *mut u32;
@@ -26,7 +24,7 @@ fn send(word: u32) {
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    static mut ARENA: Aligned<{ 64 * 1024 }> = Aligned([0; 64 * 1024]);
+    static mut ARENA: Aligned<[u8; 64 * 1024]> = Aligned([0; 64 * 1024]);
     loop {
         let file = Aligned(receive::<{ 128 * 1024 }>());
         let Ok(model) = Model::new(&file.0) else {
@@ -38,7 +36,7 @@ fn main() -> ! {
         {
             send(logits.argmax() as u32);
         }
-        send((app::self_test(&model, &mut ARENA.0) == SelfTest::Passed).into());
+        send((model.self_test(&mut ARENA.0) == Ok(SelfTest::Passed)).into());
     }
 }
 

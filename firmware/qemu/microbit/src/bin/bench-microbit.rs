@@ -6,12 +6,13 @@
 use cortex_m::Peripherals;
 use embedded_model::ARENA_LEN;
 use machine::Clock;
+use runtime::Aligned;
 
 const CLOCK: u32 = 16_000_000;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    static mut ARENA: app::Aligned<ARENA_LEN> = app::Aligned([0; ARENA_LEN]);
+    static mut ARENA: Aligned<[u8; ARENA_LEN]> = Aligned([0; ARENA_LEN]);
     let Some(peripherals) = Peripherals::take() else {
         machine::fail()
     };

@@ -1,0 +1,158 @@
+//! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
+
+use super::{BLOCK, Span, Value, bias_of, dot, part, store};
+use crate::op::{Conv, Layout, Tensor};
+
+/// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
+/// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
+pub(super) fn conv2d<X: Value>(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    output: Tensor,
+    y: &mut [u8],
+) {
+    let groups = usize::from(conv.groups.get());
+    let size = output.dtype.size();
+    let group_channels = (usize::from(output.shape.c) / groups).max(1);
+    let pixel_len = (usize::from(output.shape.c) * size).max(1);
+    let row_len = (usize::from(output.shape.w) * pixel_len).max(1);
+    // Depthwise weights in the order [kh][kw][co] make the channels one block, whatever the groups.
+    let run = match conv.layout {
+        Layout::Ohwi => group_channels,
+        Layout::Hwo => usize::from(output.shape.c).max(1),
+    };
+    for (oy, row) in y.chunks_mut(row_len).enumerate() {
+        for (ox, pixel) in row.chunks_mut(pixel_len).enumerate() {
+            for (group, part) in pixel.chunks_mut(run * size).enumerate() {
+                for (block, out) in part.chunks_mut(BLOCK * size).enumerate() {
+                    let first = group * run + block * BLOCK;
+                    let mut best = [i32::MIN; BLOCK];
+                    let count = BLOCK.min(out.len() / size.max(1));
+                    if let Some(best) = best.get_mut(..count) {
+                        window::<X>(conv, input, x, [oy, ox], first, group, best);
+                        store(&conv.post, output.dtype, first, best, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Maximum over the pooling window of the accumulators of the channels from `first` on.
+#[inline(always)]
+fn window<X: Value>(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    [oy, ox]: [usize; 2],
+    first: usize,
+    group: usize,
+    best: &mut [i32],
+) {
+    let (size, stride) = match conv.pool {
+        Some(pool) => (pool.size, pool.stride),
+        None => ([1, 1], [1, 1]),
+    };
+    for py in 0..usize::from(size[0]) {
+        let v = Span::new(
+            oy * usize::from(stride[0]) + py,
+            conv.window.size[0],
+            conv.window.stride[0],
+            conv.window.pad[0],
+            input.shape.h,
+        );
+        for px in 0..usize::from(size[1]) {
+            let h = Span::new(
+                ox * usize::from(stride[1]) + px,
+                conv.window.size[1],
+                conv.window.stride[1],
+                conv.window.pad[1],
+                input.shape.w,
+            );
+            match conv.layout {
+                Layout::Ohwi => rows::<X>(conv, input, x, v, h, first, group, best),
+                Layout::Hwo => depthwise::<X>(conv, input, x, v, h, first, best),
+            }
+        }
+    }
+}
+
+/// One map position; weights `[co][kh][kw][ci / groups]`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
+fn rows<X: Value>(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    v: Span,
+    h: Span,
+    first: usize,
+    group: usize,
+    best: &mut [i32],
+) {
+    let ci = usize::from(input.shape.c);
+    let columns = usize::from(input.shape.w);
+    let kw = usize::from(conv.window.size[1]);
+    let groups = usize::from(conv.groups.get());
+    let depth = ci / groups;
+    // With one group a row of the window is one run of values; else there is one run per position.
+    let (runs, len, x_step) = if groups == 1 {
+        (1, h.len * ci, 0)
+    } else {
+        (h.len, depth, ci)
+    };
+    for (j, best) in best.iter_mut().enumerate() {
+        let weights = part(
+            conv.weights,
+            (first + j) * conv.per_channel,
+            conv.per_channel,
+        );
+        let mut acc = bias_of(conv.bias, first + j);
+        for ky in 0..v.len {
+            let x_at = ((v.start + ky) * columns + h.start) * ci + group * depth;
+            let w_at = ((v.skip + ky) * kw + h.skip) * depth;
+            for run in 0..runs {
+                acc += dot::<X>(
+                    part(x, x_at + run * x_step, len),
+                    part(weights, w_at + run * depth, len),
+                );
+            }
+        }
+        *best = acc.max(*best);
+    }
+}
+
+/// One map position; weights `[kh][kw][co]`, one output channel per input channel.
+#[inline(always)]
+fn depthwise<X: Value>(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    v: Span,
+    h: Span,
+    first: usize,
+    best: &mut [i32],
+) {
+    let ci = usize::from(input.shape.c);
+    let columns = usize::from(input.shape.w);
+    let kw = usize::from(conv.window.size[1]);
+    let mut accs = [0; BLOCK];
+    for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
+        *acc = bias_of(conv.bias, first + j);
+    }
+    for ky in 0..v.len {
+        for kx in 0..h.len {
+            let x_at = ((v.start + ky) * columns + h.start + kx) * ci + first;
+            let w_at = ((v.skip + ky) * kw + h.skip + kx) * ci + first;
+            let values = part(x, x_at, best.len());
+            let weights = part(conv.weights, w_at, best.len());
+            for ((acc, &value), &weight) in accs.iter_mut().zip(values).zip(weights) {
+                *acc += X::widen(value) * i32::from(weight as i8);
+            }
+        }
+    }
+    for (best, acc) in best.iter_mut().zip(accs) {
+        *best = acc.max(*best);
+    }
+}

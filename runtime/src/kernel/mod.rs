@@ -1,0 +1,171 @@
+//! Compute routines, and the one place that chooses among them.
+
+mod conv;
+mod dense;
+mod elementwise;
+mod pool;
+
+use core::cell::Cell;
+
+use crate::fixed::requantize;
+use crate::op::{Kind, Op, Post, Tensor};
+use crate::shape::DType;
+
+/// Output channels whose accumulators are kept at the same time.
+const BLOCK: usize = 16;
+
+/// How a stored byte becomes a number.
+trait Value {
+    fn widen(byte: u8) -> i32;
+}
+
+/// 0..=255.
+struct U8;
+/// -128..=127.
+struct I8;
+
+impl Value for U8 {
+    #[inline(always)]
+    fn widen(byte: u8) -> i32 {
+        i32::from(byte)
+    }
+}
+
+impl Value for I8 {
+    #[inline(always)]
+    fn widen(byte: u8) -> i32 {
+        i32::from(byte as i8)
+    }
+}
+
+/// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
+pub(crate) fn run(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+    let (input, output) = (op.input, op.output);
+    match &op.kind {
+        Kind::Affine(affine) => {
+            let (x, y) = cells(arena, input, output)?;
+            elementwise::affine(affine, input, x, output.dtype, y);
+        }
+        Kind::Table(table) => {
+            let (x, y) = cells(arena, input, output)?;
+            elementwise::table(table, x, y);
+        }
+        Kind::Add(add) => {
+            let arena = Cell::from_mut(arena).as_slice_of_cells();
+            elementwise::add(
+                add,
+                input,
+                [arena.get(input.range())?, arena.get(add.b.range())?],
+                output,
+                arena.get(output.range())?,
+            );
+        }
+        kind => {
+            let [x, y] = arena
+                .get_disjoint_mut([input.range(), output.range()])
+                .ok()?;
+            let x: &[u8] = x;
+            match (kind, input.dtype) {
+                (Kind::Conv(conv), DType::U8) => conv::conv2d::<U8>(conv, input, x, output, y),
+                (Kind::Conv(conv), _) => conv::conv2d::<I8>(conv, input, x, output, y),
+                (Kind::Dense(dense), DType::U8) => dense::dense::<U8>(dense, x, output.dtype, y),
+                (Kind::Dense(dense), _) => dense::dense::<I8>(dense, x, output.dtype, y),
+                (Kind::MaxPool(window), DType::U8) => {
+                    pool::max_pool::<U8>(window, input, x, output, y);
+                }
+                (Kind::MaxPool(window), _) => pool::max_pool::<I8>(window, input, x, output, y),
+                (Kind::AvgPool(pool), DType::U8) => pool::avg_pool::<U8>(pool, input, x, output, y),
+                (Kind::AvgPool(pool), _) => pool::avg_pool::<I8>(pool, input, x, output, y),
+                (Kind::Affine(_) | Kind::Table(_) | Kind::Add(_), _) => {}
+            }
+        }
+    }
+    Some(())
+}
+
+/// Input and output of an elementwise operator, which may be the same bytes.
+fn cells(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[Cell<u8>], &[Cell<u8>])> {
+    let arena: &[Cell<u8>] = Cell::from_mut(arena).as_slice_of_cells();
+    Some((arena.get(input.range())?, arena.get(output.range())?))
+}
+
+/// One accumulator to one stored byte.
+#[inline(always)]
+fn requantized(post: &Post<'_>, shift: i8, dtype: DType, acc: i32) -> u8 {
+    match post.table {
+        None => requantize(acc, shift, dtype),
+        Some(table) => *table
+            .get(usize::from(requantize(acc, shift, DType::I8)))
+            .unwrap_or(&0),
+    }
+}
+
+/// Stores the accumulators of the output channels from `first` on: requantized bytes, or i32, little-endian.
+#[inline(always)]
+fn store(post: &Post<'_>, dtype: DType, first: usize, accs: &[i32], y: &mut [u8]) {
+    match dtype {
+        DType::I32 => {
+            for (y, acc) in y.as_chunks_mut::<4>().0.iter_mut().zip(accs) {
+                *y = acc.to_le_bytes();
+            }
+        }
+        DType::U8 | DType::I8 => {
+            for (j, (y, &acc)) in y.iter_mut().zip(accs).enumerate() {
+                *y = requantized(post, post.shift(first + j), dtype, acc);
+            }
+        }
+    }
+}
+
+/// `len` bytes from `start`; none if they are not there, which validation excludes.
+#[inline(always)]
+fn part(bytes: &[u8], start: usize, len: usize) -> &[u8] {
+    match bytes.split_at_checked(start) {
+        Some((_, rest)) => match rest.split_at_checked(len) {
+            Some((part, _)) => part,
+            None => &[],
+        },
+        None => &[],
+    }
+}
+
+/// The bias of a channel.
+#[inline(always)]
+fn bias_of(bias: &[[u8; 4]], channel: usize) -> i32 {
+    bias.get(channel).map_or(0, |b| i32::from_le_bytes(*b))
+}
+
+/// `sum_i x[i] * w[i]`, over the shorter of the two.
+#[inline(always)]
+fn dot<X: Value>(x: &[u8], w: &[u8]) -> i32 {
+    x.iter()
+        .zip(w)
+        .map(|(&x, &w)| X::widen(x) * i32::from(w as i8))
+        .sum()
+}
+
+/// The part of a window along one axis that lies in the map.
+#[derive(Clone, Copy)]
+struct Span {
+    /// First row or column of the map.
+    start: usize,
+    /// First row or column of the window.
+    skip: usize,
+    /// Number of rows or columns.
+    len: usize,
+}
+
+impl Span {
+    /// Window `index` of `size` and `stride` over a map of `limit` rows or columns with `pad` before it.
+    #[inline(always)]
+    fn new(index: usize, size: u16, stride: u16, pad: u8, limit: u16) -> Self {
+        let begin = index * usize::from(stride);
+        let pad = usize::from(pad);
+        let skip = pad.saturating_sub(begin);
+        let start = begin.saturating_sub(pad);
+        let len = usize::from(size)
+            .saturating_sub(skip)
+            .min(usize::from(limit).saturating_sub(start));
+        Self { start, skip, len }
+    }
+}
