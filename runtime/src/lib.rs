@@ -41,3 +41,6 @@ pub use op::{
     Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Layout, Op, Post, Tensor, Window,
 };
 pub use shape::{DType, OutputActivation, Shape};
+
+/// Name of the kernels that this build uses: `portable` defines the arithmetic.
+pub const KERNELS: &str = "portable";
