@@ -1,0 +1,198 @@
+//! Keras's optimizers over named weights: clipping, then the update rule.
+
+mod rule;
+mod value;
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+use crate::recipe::{Clip, OptimizerRecipe};
+pub use value::Value;
+
+use rule::{Moment, Slots};
+
+/// Optimizer with its state. `T` is `Vec<f32>` on the CPU, a candle [`Tensor`] elsewhere.
+#[derive(Clone, Debug)]
+pub struct Optimizer<T> {
+    recipe: OptimizerRecipe,
+    clip: Clip,
+    step: u64,
+    u_product: f32,
+    slots: BTreeMap<String, Slots<T>>,
+}
+
+/// A weight's values: how one update runs over all of them.
+pub trait Values: Sized + Clone {
+    /// Never for slices in memory.
+    type Error;
+    /// Same shape, all `value`.
+    fn filled(&self, value: f32) -> Result<Self, Self::Error>;
+    /// Sum of squares.
+    fn square_sum(&self) -> Result<f64, Self::Error>;
+    /// All values times `factor`.
+    fn scaled(&self, factor: f32) -> Result<Self, Self::Error>;
+    /// All values limited to `-limit..=limit`.
+    fn limited(&self, limit: f32) -> Result<Self, Self::Error>;
+    /// Applies the update rule.
+    fn updated(
+        &mut self,
+        recipe: &OptimizerRecipe,
+        moment: Moment,
+        gradient: &Self,
+        slots: &mut Slots<Self>,
+    ) -> Result<(), Self::Error>;
+}
+
+impl Values for Vec<f32> {
+    type Error = std::convert::Infallible;
+
+    fn filled(&self, value: f32) -> Result<Self, Self::Error> {
+        Ok(vec![value; self.len()])
+    }
+
+    fn square_sum(&self) -> Result<f64, Self::Error> {
+        Ok(self.iter().map(|&x| f64::from(x) * f64::from(x)).sum())
+    }
+
+    fn scaled(&self, factor: f32) -> Result<Self, Self::Error> {
+        Ok(self.iter().map(|x| x * factor).collect())
+    }
+
+    fn limited(&self, limit: f32) -> Result<Self, Self::Error> {
+        Ok(self.iter().map(|x| x.max(-limit).min(limit)).collect())
+    }
+
+    fn updated(
+        &mut self,
+        recipe: &OptimizerRecipe,
+        moment: Moment,
+        gradient: &Self,
+        [first, second, third]: &mut Slots<Self>,
+    ) -> Result<(), Self::Error> {
+        let slots = first.iter_mut().zip(second).zip(third);
+        for ((w, g), ((a, b), c)) in self.iter_mut().zip(gradient).zip(slots) {
+            let mut local = [*a, *b, *c];
+            *w = rule::update(recipe, moment, w, g, &mut local)?;
+            [*a, *b, *c] = local;
+        }
+        Ok(())
+    }
+}
+
+impl Values for Tensor {
+    type Error = candle_core::Error;
+
+    fn filled(&self, value: f32) -> Result<Self, Self::Error> {
+        Tensor::full(value, self.shape(), self.device())
+    }
+
+    fn square_sum(&self) -> Result<f64, Self::Error> {
+        self.sqr()?.sum_all()?.to_scalar::<f32>().map(f64::from)
+    }
+
+    fn scaled(&self, factor: f32) -> Result<Self, Self::Error> {
+        self.affine(f64::from(factor), 0.0)
+    }
+
+    fn limited(&self, limit: f32) -> Result<Self, Self::Error> {
+        self.clamp(-limit, limit)
+    }
+
+    fn updated(
+        &mut self,
+        recipe: &OptimizerRecipe,
+        moment: Moment,
+        gradient: &Self,
+        slots: &mut Slots<Self>,
+    ) -> Result<(), Self::Error> {
+        *self = rule::update(recipe, moment, self, gradient, slots)?;
+        Ok(())
+    }
+}
+
+impl<T: Values> Optimizer<T> {
+    /// At step 0, with empty slots.
+    pub fn new(recipe: OptimizerRecipe, clip: Clip) -> Self {
+        Self {
+            recipe,
+            clip,
+            step: 0,
+            u_product: 1.0,
+            slots: BTreeMap::new(),
+        }
+    }
+
+    /// Number of updates done.
+    pub fn iterations(&self) -> u64 {
+        self.step
+    }
+
+    /// One update of all weights; every weight has a gradient of its shape under the same name.
+    ///
+    /// # Errors
+    /// Those of the tensors' device.
+    pub fn step(
+        &mut self,
+        weights: &mut BTreeMap<String, T>,
+        gradients: &BTreeMap<String, T>,
+        learning_rate: f32,
+    ) -> Result<(), T::Error> {
+        let t = i32::try_from(self.step + 1).unwrap_or(i32::MAX);
+        let moment = Moment {
+            learning_rate,
+            t,
+            u_product: self.u_product,
+        };
+        let mut all = 0.0;
+        if self.clip.global_norm.is_some() {
+            for gradient in gradients.values() {
+                all += gradient.square_sum()?;
+            }
+        }
+        for (name, weight) in weights {
+            let Some(gradient) = gradients.get(name) else {
+                continue;
+            };
+            let gradient = clipped(&self.clip, gradient, all)?;
+            if !self.slots.contains_key(name) {
+                let empty = weight.filled(rule::initial_slot(&self.recipe))?;
+                self.slots
+                    .insert(name.clone(), [empty.clone(), empty.clone(), empty]);
+            }
+            if let Some(slots) = self.slots.get_mut(name) {
+                weight.updated(&self.recipe, moment, &gradient, slots)?;
+            }
+        }
+        if let OptimizerRecipe::Nadam { beta_1, .. } = self.recipe {
+            self.u_product *= rule::nadam_momentum(beta_1, t);
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    /// The slots in use: weight's name, slot's name (Keras's), values.
+    pub fn state(&self) -> impl Iterator<Item = (&str, &'static str, &T)> {
+        let names = rule::slot_names(&self.recipe);
+        self.slots.iter().flat_map(move |(weight, slots)| {
+            names
+                .iter()
+                .zip(slots)
+                .map(move |(name, values)| (weight.as_str(), *name, values))
+        })
+    }
+}
+
+/// The gradient after clipping; `all` is the sum of squares over all gradients.
+fn clipped<T: Values>(clip: &Clip, gradient: &T, all: f64) -> Result<T, T::Error> {
+    let scale = |limit: f32, squares: f64| limit / (squares.sqrt() as f32).max(limit);
+    if let Some(limit) = clip.norm {
+        gradient.scaled(scale(limit, gradient.square_sum()?))
+    } else if let Some(limit) = clip.global_norm {
+        gradient.scaled(scale(limit, all))
+    } else if let Some(limit) = clip.value {
+        gradient.limited(limit)
+    } else {
+        Ok(gradient.clone())
+    }
+}
