@@ -39,7 +39,8 @@ pub fn test(python: &Path) -> Result<(), Failure> {
         "protocol",
         "-p",
         "app",
-        "--all-features",
+        "--features",
+        "runtime/encode",
     ]))
 }
 
