@@ -20,7 +20,7 @@ pub struct Moment {
 /// Names of the slots, as Keras calls them.
 pub fn slot_names(recipe: &OptimizerRecipe) -> &'static [&'static str] {
     match *recipe {
-        OptimizerRecipe::Sgd { momentum, .. } if momentum == 0.0 => &[],
+        OptimizerRecipe::Sgd { momentum: 0.0, .. } => &[],
         OptimizerRecipe::Sgd { .. } | OptimizerRecipe::Lion { .. } => &["momentum"],
         OptimizerRecipe::Rmsprop {
             momentum, centered, ..
@@ -74,7 +74,7 @@ pub fn update<T: Value>(
     } = moment;
     let [first, second, third] = slots;
     match *recipe {
-        OptimizerRecipe::Sgd { momentum, .. } if momentum == 0.0 => w.sub(&g.affine(lr, 0.0)?),
+        OptimizerRecipe::Sgd { momentum: 0.0, .. } => w.sub(&g.affine(lr, 0.0)?),
         OptimizerRecipe::Sgd {
             momentum, nesterov, ..
         } => {
