@@ -38,7 +38,7 @@ pub enum Command {
 pub struct FitArgs {
     /// Recipe file [default: the MNIST recipe in models/]
     pub recipe: Option<PathBuf>,
-    /// Run folder [default: runs/<recipe name>]
+    /// Run folder [default: runs/RECIPE_NAME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Change a value of the recipe, for example train.batch=128; may be repeated

@@ -605,7 +605,7 @@ pub struct Callbacks {
     pub checkpoint: CheckpointRecipe,
     /// Dashed reference line in the curves at this accuracy (0..1).
     pub reference_accuracy: Option<f32>,
-    /// Write TensorBoard event files to `<out>/tensorboard`.
+    /// Write TensorBoard event files to `tensorboard` in the run folder.
     pub tensorboard: bool,
 }
 

@@ -8,13 +8,14 @@ use crate::{
     error::Error,
 };
 
+pub mod fit;
 pub mod summary;
 pub mod verify;
 
 /// Runs the chosen subcommand.
 pub fn run(cli: Cli) -> Result<(), Error> {
     let name = match cli.command {
-        Command::Fit(_) => "fit",
+        Command::Fit(args) => return fit::run(&args),
         Command::Summary(args) => return summary::run(&args),
         Command::Evaluate(_) => "evaluate",
         Command::Quantize(_) => "quantize",

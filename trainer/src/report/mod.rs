@@ -1,6 +1,6 @@
 //! report.json and report.html: what was trained, how good it is, what it costs on a device, and why the bits are the same.
 //!
-//! [`build`] is a pure function from the results of the stages to a [`Report`]; [`write`] puts both files into the run folder.
+//! [`build`] is a pure function from the results of the stages to a [`Report`]; [`write`](fn@write) puts both files into the run folder.
 
 use std::{collections::BTreeMap, io, path::Path};
 

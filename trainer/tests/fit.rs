@@ -1,0 +1,48 @@
+//! `trainer fit` on real images, from the recipe to verified models.
+
+use std::{path::Path, process::Command};
+
+#[test]
+fn fit_ends_with_verified_models() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .args(["fit", "--plain", "--epochs", "1", "--set", "data.limit=640"])
+        .args(["--set", "quantize.calibration_images=100", "--out"])
+        .arg(dir.path())
+        .arg(root.join("models/mnist/recipe.toml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(text.lines().last(), Some("mismatching logits: 0 of 100000"));
+    for name in [
+        "recipe.toml",
+        "initial.safetensors",
+        "weights.safetensors",
+        "history.csv",
+        "curves.png",
+        "model.onnx",
+        "model.int8.onnx",
+        "model.fxp",
+    ] {
+        assert!(dir.path().join(name).is_file(), "{name} is missing");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .args(["fit", "--resume", "--out"])
+        .arg(dir.path().join("run"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume is not supported"));
+    assert!(!dir.path().join("run").exists());
+}
