@@ -1,11 +1,15 @@
 //! A network that computes: an [`Architecture`] with its weights on a device.
 
 use candle_core::{Device, Result, Tensor, Var, bail};
-use rand::RngExt;
 
 use crate::{
-    architecture::{Activation, Architecture, Layer, LayerKind, Regularizer, Source},
-    ops::{composed, geometry::Geometry},
+    architecture::{
+        Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Source, Window,
+    },
+    ops::{
+        activation, batch_norm, composed, conv, dense, dropout, geometry::Geometry,
+        kernel::conv::Plan, pool,
+    },
     random::{Purpose, generator},
     weights::{Array, Weights},
 };
@@ -104,9 +108,134 @@ impl Network {
         &self.parameters
     }
 
-    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`, with what the gradient needs if the mode is `Train`.
+    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`. On the CPU by the fused operators.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_composed(x, mode)
+        if x.device().is_cpu() {
+            self.forward_fused(x, mode)
+        } else {
+            self.forward_composed(x, mode)
+        }
+    }
+
+    fn forward_fused(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut outputs: Vec<Tensor> = Vec::new();
+        let mut index = 0;
+        while let Some(layer) = self.architecture.layers.get(index) {
+            let input = |i: usize| match layer.inputs[i] {
+                Source::Input => x,
+                Source::Layer(source) => &outputs[source],
+            };
+            let pool = self.pool_of(index);
+            let y = self.fused_layer(index, layer, input(0), || input(1), pool, mode)?;
+            outputs.push(y.clone());
+            index += 1;
+            if pool.is_some() {
+                outputs.push(y);
+                index += 1;
+            }
+        }
+        match outputs.pop() {
+            Some(logits) => Ok(logits),
+            None => bail!("the network has no layers"),
+        }
+    }
+
+    /// The max pooling that can be computed together with the conv layer at `index`: the next layer, if nothing else
+    /// reads the conv layer.
+    fn pool_of(&self, index: usize) -> Option<Geometry> {
+        let layers = &self.architecture.layers;
+        let LayerKind::Conv { groups: 1, .. } = layers[index].kind else {
+            return None;
+        };
+        let next = layers.get(index + 1)?;
+        let LayerKind::MaxPool { window } = next.kind else {
+            return None;
+        };
+        let readers = layers.iter().flat_map(|layer| &layer.inputs);
+        let readers = readers.filter(|&&source| source == Source::Layer(index));
+        let fits = window.size[0] * window.size[1] <= 255;
+        (next.inputs == [Source::Layer(index)] && readers.count() == 1 && fits)
+            .then(|| Geometry::new(next.input, window))
+    }
+
+    fn fused_layer<'a>(
+        &self,
+        index: usize,
+        layer: &Layer,
+        x: &Tensor,
+        second: impl Fn() -> &'a Tensor,
+        pool: Option<Geometry>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let weights = &self.weights[index];
+        let bias = weights.get(1).map(|bias| bias.as_tensor());
+        match layer.kind {
+            LayerKind::Conv {
+                filters,
+                window,
+                groups,
+                activation,
+                ..
+            } => {
+                let geometry = Geometry::new(layer.input, window);
+                if groups == 1 {
+                    let plan = Plan {
+                        geometry,
+                        co: filters,
+                        activation,
+                        pool,
+                    };
+                    return conv::conv(x, &weights[0], bias, &plan);
+                }
+                let n = x.dim(0)?;
+                let x = x.reshape((n, layer.input.h, layer.input.w, layer.input.c))?;
+                let y = conv::grouped(&x, &weights[0], bias, &geometry, groups)?;
+                activation::activate(&y, activation)
+            }
+            LayerKind::MaxPool { window } => pool::max_pool(x, &Geometry::new(layer.input, window)),
+            LayerKind::AvgPool { window } => pool::avg_pool(x, &Geometry::new(layer.input, window)),
+            LayerKind::GlobalAvgPool => {
+                let whole = Window {
+                    size: [layer.input.h, layer.input.w],
+                    stride: [1, 1],
+                    padding: Padding::Valid,
+                };
+                pool::avg_pool(x, &Geometry::new(layer.input, whole))?.reshape(((), layer.output.c))
+            }
+            LayerKind::BatchNorm { momentum, epsilon } if mode != Mode::Infer => {
+                let [gamma, beta, mean, variance] = &weights[..] else {
+                    bail!("layer `{}`: batch norm has four weights", layer.name);
+                };
+                let (y, moments) = batch_norm::batch_norm(x, gamma, beta, epsilon)?;
+                let c = layer.input.c;
+                move_towards(
+                    mean,
+                    &Tensor::from_vec(moments.mean, c, &self.device)?,
+                    momentum,
+                )?;
+                move_towards(
+                    variance,
+                    &Tensor::from_vec(moments.variance, c, &self.device)?,
+                    momentum,
+                )?;
+                Ok(y)
+            }
+            LayerKind::Dropout { rate } => match mode {
+                Mode::Train { seed, step } if rate > 0.0 => {
+                    let mut random = generator(seed, Purpose::Dropout, step, index as u64);
+                    dropout::dropout(x, dropout::mask(x.elem_count(), rate, &mut random))
+                }
+                _ => Ok(x.clone()),
+            },
+            // the operators take any dimensions after the first
+            LayerKind::Flatten if index + 1 < self.architecture.layers.len() => Ok(x.clone()),
+            LayerKind::Dense { activation, .. } => dense::dense(x, &weights[0], bias, activation),
+            LayerKind::Activation { activation } => activation::activate(x, activation),
+            LayerKind::Add { activation } => activation::activate(&(x + second())?, activation),
+            LayerKind::Flatten | LayerKind::BatchNorm { .. } => {
+                Ok(self.compose_layer(index, layer, x, second, mode)?.0)
+            }
+        }
     }
 
     /// The same as [`Network::forward`] from candle's own operators: any device.
@@ -192,7 +321,8 @@ impl Network {
             }
             LayerKind::Dropout { rate } => match mode {
                 Mode::Train { seed, step } if rate > 0.0 => {
-                    let mask = dropout_mask(x.elem_count(), rate, seed, step, index);
+                    let mut random = generator(seed, Purpose::Dropout, step, index as u64);
+                    let mask = dropout::mask(x.elem_count(), rate, &mut random);
                     let mask = Tensor::from_vec(mask, x.shape(), &self.device)?;
                     linear(composed::dropout(x, &mask)?)
                 }
@@ -243,21 +373,6 @@ fn move_towards(moving: &Var, batch: &Tensor, momentum: f32) -> Result<()> {
     let momentum = f64::from(momentum);
     let moved = ((moving.as_detached_tensor() * momentum)? + (batch.detach() * (1.0 - momentum))?)?;
     moving.set(&moved)
-}
-
-/// 0 with probability `rate`, else `1 / (1 - rate)`.
-fn dropout_mask(len: usize, rate: f32, seed: u64, step: u64, layer: usize) -> Vec<f32> {
-    let mut random = generator(seed, Purpose::Dropout, step, layer as u64);
-    let keep = 1.0 / (1.0 - rate);
-    std::iter::repeat_with(|| {
-        if random.random::<f32>() < rate {
-            0.0
-        } else {
-            keep
-        }
-    })
-    .take(len)
-    .collect()
 }
 
 fn regularizer(layer: &Layer, weight: &str) -> Regularizer {

@@ -3,6 +3,30 @@
 //! [`composed`] builds every operator from candle's own ones: any device, any gradient. On the CPU a network uses the
 //! fused operators of [`conv`], [`dense`], [`pool`], [`batch_norm`], [`activation`] and [`dropout`], whose loops are in
 //! [`kernel`]. Both are compared with Keras and with finite differences.
+//!
+//! Results are the same bits for any number of threads: work is split into chunks that depend only on the batch, and
+//! sums over chunks are made in order.
 
+pub mod activation;
+pub mod batch_norm;
 pub mod composed;
+pub mod conv;
+pub mod dense;
+pub mod depthwise;
+pub mod dropout;
 pub mod geometry;
+pub mod kernel;
+pub mod pool;
+mod storage;
+
+/// Samples of a chunk: at most 16 chunks, at least 4 samples each.
+fn chunk(samples: usize) -> usize {
+    samples.div_ceil(16).max(4)
+}
+
+/// `sum[i] += part[i]`.
+fn add(sum: &mut [f32], part: &[f32]) {
+    for (sum, part) in sum.iter_mut().zip(part) {
+        *sum += part;
+    }
+}
