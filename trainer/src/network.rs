@@ -1,6 +1,6 @@
 //! A network that computes: an [`Architecture`] with its weights on a device.
 
-use candle_core::{Device, Result, Tensor, Var, bail};
+use candle_core::{Device, Result, Tensor, Var, backprop::GradStore, bail};
 
 use crate::{
     architecture::{
@@ -245,6 +245,12 @@ impl Network {
             Some(trace) => Ok(trace.output),
             None => bail!("the network has no layers"),
         }
+    }
+
+    /// Gradients of a loss made from [`Network::forward`]'s logits, for every parameter. Use it instead of
+    /// `loss.backward()`: the fused operators hand their gradients over here, without candle's sums in between.
+    pub fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
+        loss.backward()
     }
 
     /// What every layer computes, in inference mode, before and after its activation.
