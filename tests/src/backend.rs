@@ -1,5 +1,7 @@
 //! What runs a fixed-point model: the host, an emulated or a real microcontroller.
 
+use std::time::Duration;
+
 /// Computes the logits of raw images with a fixed-point model.
 pub trait Backend {
     /// Names the engine and where it runs, for reports: `host runtime, 2 threads`, `qemu mps2-an386 (Cortex-M4)`.
@@ -13,6 +15,11 @@ pub trait Backend {
     /// # Errors
     /// An image of the wrong length, or an engine or link that failed.
     fn logits(&mut self, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError>;
+
+    /// Time that a device spent on all images so far, by its own clock; `None` on the host.
+    fn device_time(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Why a backend gave no logits.

@@ -1,11 +1,14 @@
 //! The project's jobs. `cargo xtask test` is what CI runs and what a contributor runs before a push.
 
+mod bench_mcu;
+mod firmware;
 mod host;
 mod python;
+mod qemu;
 mod shell;
 mod toolchain;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -36,6 +39,26 @@ enum Job {
     Host,
     /// Build the runtime for every supported bare-metal target
     Targets,
+    /// Build the firmware for QEMU's machines and the boards, and check that it fits
+    Firmware {
+        /// Machines and boards of firmware/targets.toml [default: all]
+        names: Vec<String>,
+        /// Model file to build in [default: models/mnist/model.fxp]
+        #[arg(long, value_name = "FXP")]
+        model: Option<PathBuf>,
+    },
+    /// Classify test images on every emulated machine and compare each logit; logs and noise too
+    Qemu {
+        /// Number of test images on each machine
+        #[arg(long, default_value_t = qemu::IMAGES)]
+        images: usize,
+    },
+    /// Executed instructions, stack and code size of the runtime on every emulated machine
+    BenchMcu {
+        /// Model file to measure [default: models/mnist/model.fxp]
+        #[arg(long, value_name = "FXP")]
+        model: Option<PathBuf>,
+    },
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -57,7 +80,10 @@ fn run(job: Job) -> Result<(), Failure> {
             host::lint()?;
             host::test(&python::environment()?)?;
             host::document()?;
-            host::targets()
+            host::targets()?;
+            firmware::build_all()?;
+            qemu::test_all(qemu::IMAGES)?;
+            bench_mcu::run(None)
         }
         Job::Setup { install } => toolchain::setup(install),
         Job::Host => {
@@ -66,6 +92,9 @@ fn run(job: Job) -> Result<(), Failure> {
             host::document()
         }
         Job::Targets => host::targets(),
+        Job::Firmware { names, model } => firmware::build(&names, model.as_deref()),
+        Job::Qemu { images } => qemu::test_all(images),
+        Job::BenchMcu { model } => bench_mcu::run(model.as_deref()),
         Job::CheckCuda => python::check_cuda(),
     }
 }

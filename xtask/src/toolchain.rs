@@ -1,7 +1,10 @@
 //! Which Rust builds for a bare-metal target: the user's, where the target is installed, else Debian's
 //! packages with their sources for core. Every bare-metal build of the project asks here.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::shell::{self, Failure};
 
@@ -72,13 +75,31 @@ impl Toolchain {
                     .env_remove("RUSTUP_TOOLCHAIN")
                     .env_remove("CARGO")
                     .args([subcommand, "-Zbuild-std=core", "--target", target]);
+                // Debian's rustc comes without the linker of the bare-metal targets.
+                let variable = target.to_uppercase().replace(['-', '.'], "_");
+                command.env(format!("CARGO_TARGET_{variable}_LINKER"), lld());
                 command
             }
         }
     }
 }
 
-const DEBIAN_RUST: &str = "rustc-web cargo-web rust-web-src binutils-arm-none-eabi";
+/// LLVM's linker: the one inside the user's toolchain, else Debian's.
+fn lld() -> PathBuf {
+    let inside = |sysroot: String| {
+        let folder = Path::new(&sysroot).join("lib/rustlib");
+        std::fs::read_dir(folder)
+            .ok()?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path().join("bin/rust-lld"))
+            .find(|path| path.is_file())
+    };
+    shell::output(Command::new("rustc").args(["--print", "sysroot"]))
+        .and_then(inside)
+        .unwrap_or_else(|| "ld.lld".into())
+}
+
+const DEBIAN_RUST: &str = "rustc-web cargo-web rust-web-src lld";
 
 /// One thing that `cargo xtask test` needs besides Rust.
 struct Need {

@@ -81,6 +81,23 @@ pub enum FrameError {
     Message,
 }
 
+/// Reads a frame, in place, given without its final zero.
+///
+/// # Errors
+/// [`FrameError`], for any sequence of bytes.
+pub fn decode<'a, T: Deserialize<'a>>(frame: &'a mut [u8]) -> Result<Packet<T>, FrameError> {
+    let len = cobs::decode_in_place(frame).map_err(|_| FrameError::Encoding)?;
+    let decoded = frame.get(..len).ok_or(FrameError::Encoding)?;
+    let (message, stated) = decoded.split_last_chunk::<4>().ok_or(FrameError::Crc)?;
+    if CRC32.checksum(message) != u32::from_le_bytes(*stated) {
+        return Err(FrameError::Crc);
+    }
+    match postcard::take_from_bytes(message) {
+        Ok((packet, [])) => Ok(packet),
+        _ => Err(FrameError::Message),
+    }
+}
+
 /// Collects bytes until a frame is complete. Memory: the caller's buffer; it bounds the frame.
 #[derive(Debug)]
 pub struct Decoder<'b> {
@@ -128,17 +145,7 @@ impl<'b> Decoder<'b> {
                 capacity: self.buffer.len() as u32,
             });
         }
-        let encoded = self.buffer.get_mut(..len).ok_or(FrameError::Encoding)?;
-        let len = cobs::decode_in_place(encoded).map_err(|_| FrameError::Encoding)?;
-        let decoded = self.buffer.get(..len).ok_or(FrameError::Encoding)?;
-        let (message, stated) = decoded.split_last_chunk::<4>().ok_or(FrameError::Crc)?;
-        if CRC32.checksum(message) != u32::from_le_bytes(*stated) {
-            return Err(FrameError::Crc);
-        }
-        match postcard::take_from_bytes(message) {
-            Ok((packet, [])) => Ok(packet),
-            _ => Err(FrameError::Message),
-        }
+        decode(self.buffer.get_mut(..len).ok_or(FrameError::Encoding)?)
     }
 
     /// The buffer, free to be overwritten: between a request and the next one it holds the answer.

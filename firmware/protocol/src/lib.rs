@@ -17,7 +17,9 @@
 mod frame;
 mod message;
 
-pub use frame::{Decoder, EncodeError, FrameError, Packet, UNREADABLE, encode, frame_capacity};
+pub use frame::{
+    Decoder, EncodeError, FrameError, Packet, UNREADABLE, decode, encode, frame_capacity,
+};
 pub use message::{DeviceError, Info, Request, Response, SelfTest, Source};
 
 /// Version of the messages, reported in [`Info::protocol`]. Host and device must agree on it.

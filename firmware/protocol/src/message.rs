@@ -35,7 +35,7 @@ pub enum Request<'a> {
     /// Validate the uploaded file, run its self-test and use it from now on. The model in use stays
     /// if anything is wrong. Answer: [`Response::Loaded`].
     LoadCommit,
-    /// Use the built-in model again. Answer: [`Response::Loaded`].
+    /// Use the built-in model again. Answer: [`Response::Switching`].
     UseBuiltIn,
 }
 
@@ -66,11 +66,13 @@ pub enum Response<'a, Logits = &'a [i32], Ticks = &'a [u32]> {
         /// Largest number of bytes that a chunk may have.
         max_chunk: u32,
     },
-    /// Answer to [`Request::LoadCommit`] and [`Request::UseBuiltIn`].
+    /// Answer to [`Request::LoadCommit`]: the uploaded model is in use.
     Loaded {
-        /// CRC-32 of the model that is now in use.
+        /// CRC-32 of the model.
         model_crc: u32,
     },
+    /// Answer to [`Request::UseBuiltIn`].
+    Switching,
     /// The request was not carried out.
     Error(DeviceError),
 }

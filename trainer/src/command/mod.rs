@@ -1,5 +1,8 @@
 //! One file per subcommand: `pub fn run(args: &XArgs) -> Result<(), Error>`.
 
+mod devices;
+mod flash;
+
 use crate::{
     cli::{Cli, Command},
     error::Error,
@@ -18,8 +21,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Export(_) => "export",
         Command::Verify(args) => return verify::run(&args),
         Command::Predict(_) => "predict",
-        Command::Flash(_) => "flash",
-        Command::Devices => "devices",
+        Command::Flash(args) => return flash::run(&args),
+        Command::Devices => return devices::run(),
     };
     Err(Error::Failed(format!(
         "`{name}` is not available in this build"

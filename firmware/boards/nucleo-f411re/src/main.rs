@@ -1,0 +1,76 @@
+//! ST Nucleo-F411RE: serial port of the on-board ST-LINK (USART2: PA2, PA3), LED LD2.
+
+#![no_std]
+#![no_main]
+
+use cortex_m::peripheral::DWT;
+use defmt_rtt as _;
+use embassy_stm32::{
+    bind_interrupts,
+    gpio::{Level, Output, Speed},
+    peripherals,
+    rcc::{AHBPrescaler, APBPrescaler, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk},
+    usart::{self, BufferedUart},
+};
+use embedded_model::Buffers;
+use panic_probe as _;
+use static_cell::ConstStaticCell;
+use support::{BAUD, Buffered, Hardware};
+
+/// The processor clock: 16 MHz internal oscillator / 8 * 100 / 2.
+const CLOCK: u32 = 100_000_000;
+
+static BUFFERS: ConstStaticCell<Buffers<{ 12 * 1024 }, { 4 * 1024 }, { 40 * 1024 }>> =
+    ConstStaticCell::new(Buffers::new());
+static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
+static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
+
+bind_interrupts!(struct Interrupts {
+    USART2 => usart::BufferedInterruptHandler<peripherals::USART2>;
+});
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let Some(mut core) = cortex_m::Peripherals::take() else {
+        defmt::panic!("started twice")
+    };
+    core.DCB.enable_trace();
+    core.DWT.enable_cycle_counter();
+    let mut config = embassy_stm32::Config::default();
+    config.rcc.hsi = true;
+    config.rcc.pll_src = PllSource::HSI;
+    config.rcc.pll = Some(Pll {
+        prediv: PllPreDiv::DIV8,
+        mul: PllMul::MUL100,
+        divp: Some(PllPDiv::DIV2),
+        divq: None,
+        divr: None,
+    });
+    config.rcc.ahb_pre = AHBPrescaler::DIV1;
+    config.rcc.apb1_pre = APBPrescaler::DIV2;
+    config.rcc.apb2_pre = APBPrescaler::DIV1;
+    config.rcc.sys = Sysclk::PLL1_P;
+    let chip = embassy_stm32::init(config);
+    let mut config = usart::Config::default();
+    config.baudrate = BAUD;
+    let port = BufferedUart::new(
+        chip.USART2,
+        chip.PA3,
+        chip.PA2,
+        SENT.take(),
+        RECEIVED.take(),
+        Interrupts,
+        config,
+    );
+    let Ok(port) = port else {
+        defmt::panic!("the UART refuses its configuration")
+    };
+    let mut board = Hardware {
+        name: "nucleo-f411re",
+        wire: Buffered(port),
+        clock: DWT::cycle_count,
+        ticks_per_second: CLOCK,
+        led: Output::new(chip.PA5, Level::Low, Speed::Low),
+    };
+    match BUFFERS.take().serve(&mut board) {}
+}

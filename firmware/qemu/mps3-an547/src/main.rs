@@ -1,0 +1,33 @@
+//! Arm MPS3 with AN547: Cortex-M55.
+
+#![no_std]
+#![no_main]
+
+use cortex_m::Peripherals;
+use embedded_model::Buffers;
+use machine::{Clock, CmsdkUart, Machine};
+
+const CLOCK: u32 = 32_000_000;
+/// Bytes of each place for an uploaded model.
+const UPLOAD: usize = 128 * 1024;
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    static mut BUFFERS: Buffers<{ 64 * 1024 }, { 4 * 1024 }, UPLOAD> = Buffers::new();
+    let Some(peripherals) = Peripherals::take() else {
+        machine::fail()
+    };
+    let mut machine = Machine {
+        name: "mps3-an547",
+        // SAFETY: the CMSDK UART of this board, used only here.
+        uart: unsafe { CmsdkUart::new(0x5930_3000) },
+        clock: Clock::start(peripherals.SYST, CLOCK),
+    };
+    match BUFFERS.serve(&mut machine) {}
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    defmt::error!("panic");
+    machine::fail()
+}

@@ -1,0 +1,222 @@
+//! Builds the firmware for every emulated machine and board, and checks that it fits.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    shell::{self, Failure},
+    toolchain::Toolchain,
+};
+
+/// Where the programs are built; `<target>/release/<name>` below it.
+pub const TARGET_DIR: &str = "target/firmware";
+
+/// The workspace of the emulated machines, below firmware/.
+const QEMU: &str = "qemu";
+
+/// One machine or board of firmware/targets.toml.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Target {
+    /// Package, program and folder.
+    pub name: String,
+    /// Rust's name of the target.
+    pub target: String,
+    /// Bytes of code memory.
+    pub flash: u64,
+    /// Bytes of data memory.
+    pub ram: u64,
+    /// Below firmware/: `qemu` or `boards/<name>`.
+    #[serde(skip)]
+    pub workspace: PathBuf,
+}
+
+impl Target {
+    /// A machine of QEMU, not a board.
+    pub fn is_emulated(&self) -> bool {
+        self.workspace == Path::new(QEMU)
+    }
+}
+
+/// Everything that the firmware is made for: QEMU's machines, then the boards.
+pub fn targets() -> Result<Vec<Target>, Failure> {
+    #[derive(Deserialize)]
+    struct List {
+        machine: Vec<Target>,
+        #[serde(default)]
+        board: Vec<Target>,
+    }
+    let path = shell::root().join("firmware/targets.toml");
+    let failure = |error: String| Failure(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(&path).map_err(|error| failure(error.to_string()))?;
+    let mut list: List = toml::from_str(&text).map_err(|error| failure(error.to_string()))?;
+    for machine in &mut list.machine {
+        machine.workspace = QEMU.into();
+    }
+    for board in &mut list.board {
+        board.workspace = Path::new("boards").join(&board.name);
+    }
+    list.machine.append(&mut list.board);
+    Ok(list.machine)
+}
+
+/// Builds all programs with the default model, checks their sizes and prints the table.
+pub fn build_all() -> Result<(), Failure> {
+    build(&[], None)?;
+    no_panic().map(|_| ())
+}
+
+/// Links the program that does not link if a panic is reachable from the validation of a model or its
+/// run, for a Cortex-M4. It holds nothing else, so its size is that of the runtime with its kernels.
+pub fn no_panic() -> Result<Sizes, Failure> {
+    let target = Target {
+        name: "no-panic".to_owned(),
+        target: "thumbv7em-none-eabihf".to_owned(),
+        flash: 0,
+        ram: 0,
+        workspace: QEMU.into(),
+    };
+    shell::run(&mut command(&target, None)?)?;
+    Sizes::read(&elf(&target))
+}
+
+/// Builds the programs of the named machines and boards (all if none is named) with a model.
+pub fn build(names: &[String], model: Option<&Path>) -> Result<(), Failure> {
+    let all = targets()?;
+    if let Some(unknown) = names
+        .iter()
+        .find(|&name| all.iter().all(|target| target.name != *name))
+    {
+        let known: Vec<&str> = all.iter().map(|target| target.name.as_str()).collect();
+        return Err(Failure(format!(
+            "unknown machine or board `{unknown}`; known: {}",
+            known.join(", ")
+        )));
+    }
+    let chosen: Vec<&Target> = all
+        .iter()
+        .filter(|t| names.is_empty() || names.contains(&t.name))
+        .collect();
+    for target in &chosen {
+        shell::run(&mut command(target, model)?)?;
+    }
+    println!(
+        "\n{:<18} {:>24} {:>26}",
+        "program", "flash (bytes, share)", "static RAM (bytes, share)"
+    );
+    for target in chosen {
+        let sizes = Sizes::read(&elf(target))?;
+        println!(
+            "{:<18} {:>17} {:>5.1}% {:>19} {:>5.1}%",
+            target.name,
+            sizes.flash,
+            percent(sizes.flash, target.flash),
+            sizes.ram,
+            percent(sizes.ram, target.ram)
+        );
+        if sizes.flash > target.flash || sizes.ram + LEAST_STACK > target.ram {
+            return Err(Failure(format!(
+                "{} does not fit: {} of {} bytes of flash, {} of {} bytes of RAM with {LEAST_STACK} left for the stack",
+                target.name, sizes.flash, target.flash, sizes.ram, target.ram
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the stack needs at least, on every chip.
+const LEAST_STACK: u64 = 3 * 1024;
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole as f64
+}
+
+/// The program of a machine or board.
+pub fn elf(target: &Target) -> PathBuf {
+    shell::root()
+        .join(TARGET_DIR)
+        .join(&target.target)
+        .join("release")
+        .join(&target.name)
+}
+
+/// The command that builds one machine or board.
+pub fn command(target: &Target, model: Option<&Path>) -> Result<Command, Failure> {
+    let mut command = Toolchain::for_target(&target.target)?.cargo("build", &target.target);
+    command
+        .current_dir(shell::root().join("firmware").join(&target.workspace))
+        .args([
+            "--release",
+            "--locked",
+            "--package",
+            &target.name,
+            "--target-dir",
+        ])
+        .arg(shell::root().join(TARGET_DIR));
+    if let Some(model) = model {
+        let model = model
+            .canonicalize()
+            .map_err(|error| Failure(format!("{}: {error}", model.display())))?;
+        command.env("ISOBIT_MODEL", model);
+    }
+    Ok(command)
+}
+
+/// What a program occupies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Loaded bytes: code, constants and the initial values of static data.
+    pub flash: u64,
+    /// Static data, without the stack.
+    pub ram: u64,
+}
+
+impl Sizes {
+    /// Adds up the sections of a 32-bit little-endian ELF file that occupy memory: those with contents
+    /// are flash, those that may be written are RAM.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let file =
+            fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        Self::of(&file).ok_or_else(|| Failure(format!("{}: not a 32-bit ELF file", path.display())))
+    }
+
+    fn of(file: &[u8]) -> Option<Self> {
+        const NO_CONTENTS: u32 = 8;
+        const WRITE: u32 = 1;
+        const ALLOCATE: u32 = 2;
+        let word = |at: usize| {
+            file.get(at..)?
+                .first_chunk::<4>()
+                .map(|bytes| u32::from_le_bytes(*bytes))
+        };
+        let half = |at: usize| {
+            file.get(at..)?
+                .first_chunk::<2>()
+                .map(|bytes| usize::from(u16::from_le_bytes(*bytes)))
+        };
+        if !file.starts_with(b"\x7fELF\x01\x01") {
+            return None;
+        }
+        let (table, size, count) = (word(0x20)? as usize, half(0x2e)?, half(0x30)?);
+        let mut sizes = Self { flash: 0, ram: 0 };
+        for i in 0..count {
+            let section = table + i * size;
+            let (kind, flags, bytes) =
+                (word(section + 4)?, word(section + 8)?, word(section + 20)?);
+            if flags & ALLOCATE == 0 {
+                continue;
+            }
+            if kind != NO_CONTENTS {
+                sizes.flash += u64::from(bytes);
+            }
+            if flags & WRITE != 0 {
+                sizes.ram += u64::from(bytes);
+            }
+        }
+        Some(sizes)
+    }
+}
