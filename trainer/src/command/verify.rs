@@ -139,10 +139,9 @@ fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend 
     };
     match target.split_once(':') {
         None if target == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
-        Some(("qemu" | "serial", _)) => Err(Error::Failed(format!(
-            "--against {target}: {} can only be verified on the host by this build",
-            path.display()
-        ))),
+        Some(("qemu" | "serial", _)) => {
+            verifier::link::open(target, path).map_err(|error| Error::Failed(error.to_string()))
+        }
         _ => Err(Error::Usage(format!(
             "--against {target}: expected host, qemu:MACHINE or serial:PORT"
         ))),
