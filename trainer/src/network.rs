@@ -1,14 +1,20 @@
 //! A network that computes: an [`Architecture`] with its weights on a device.
 
-use candle_core::{Device, Result, Tensor, Var, backprop::GradStore, bail};
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore, bail};
 
 use crate::{
     architecture::{
-        Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Source, Window,
+        Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Shape, Source, Window,
     },
     ops::{
-        activation, batch_norm, composed, conv, dense, dropout, geometry::Geometry,
-        kernel::conv::Plan, pool,
+        self, activation, batch_norm, composed, conv, dense, dropout,
+        geometry::Geometry,
+        grouped,
+        kernel::conv::Plan,
+        pool,
+        tape::{Gradients, Sum, Tape},
     },
     random::{Purpose, generator},
     weights::{Array, Weights},
@@ -51,13 +57,17 @@ pub struct Trace {
 }
 
 /// An [`Architecture`] with its weights on a device.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Network {
     architecture: Architecture,
     device: Device,
     /// For every layer its weights, in the order of [`Layer::weight_shapes`].
     weights: Vec<Vec<Var>>,
     parameters: Vec<Parameter>,
+    /// Makes the logits part of candle's graph.
+    token: Var,
+    /// The parameters' gradients of the last backward pass, until [`Network::gradients`] takes them.
+    handed_over: Arc<Mutex<Gradients>>,
 }
 
 impl Network {
@@ -90,6 +100,8 @@ impl Network {
             device: device.clone(),
             weights: vars,
             parameters,
+            token: Var::zeros(1, DType::F32, device)?,
+            handed_over: Arc::default(),
         })
     }
 
@@ -108,35 +120,66 @@ impl Network {
         &self.parameters
     }
 
-    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`. On the CPU by the fused operators.
+    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`; on the CPU by the fused operators. Mode `Infer` leaves
+    /// nothing for gradients there.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        if x.device().is_cpu() {
-            self.forward_fused(x, mode)
-        } else {
-            self.forward_composed(x, mode)
+        if !x.device().is_cpu() {
+            return self.forward_composed(x, mode);
+        }
+        let x = x.contiguous()?;
+        let mut tape = Tape::new(mode != Mode::Infer);
+        let mut outputs: Vec<Tensor> = Vec::new();
+        let layers = &self.architecture.layers;
+        while let Some(layer) = layers.get(outputs.len()) {
+            let index = outputs.len();
+            let inputs = layer.inputs.iter().map(|source| match source {
+                Source::Input => &x,
+                Source::Layer(source) => &outputs[*source],
+            });
+            let inputs: Vec<&Tensor> = inputs.collect();
+            let wanted = x.track_op() || layer.inputs != [Source::Input];
+            let pool = self.pool_of(index);
+            let y = self.fused_layer(&mut tape, index, &inputs, wanted, pool, mode)?;
+            if pool.is_some() {
+                outputs.push(y.clone());
+            }
+            outputs.push(y);
+        }
+        let logits = match outputs.pop() {
+            Some(y) => tape.finish(&self.token, &x, &y, &self.handed_over)?,
+            None => bail!("the network has no layers"),
+        };
+        let n = x.dim(0)?;
+        match layers.last().map(|layer| layer.output) {
+            Some(Shape { h, w, c }) if h * w > 1 => logits.reshape((n, h, w, c)),
+            _ => logits.reshape((n, ())),
         }
     }
 
-    fn forward_fused(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut outputs: Vec<Tensor> = Vec::new();
-        let mut index = 0;
-        while let Some(layer) = self.architecture.layers.get(index) {
-            let input = |i: usize| match layer.inputs[i] {
-                Source::Input => x,
-                Source::Layer(source) => &outputs[source],
+    /// Gradients of a loss made from [`Network::forward`]'s logits, for every parameter. Use it instead of
+    /// `loss.backward()`: the fused operators hand their gradients over here, without candle's sums in between.
+    pub fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
+        self.take_handed_over()?;
+        let mut store = loss.backward()?;
+        let mut gradients = self.take_handed_over()?;
+        for Parameter { var, .. } in &self.parameters {
+            let Some(gradient) = gradients.remove(&var.id()) else {
+                continue;
             };
-            let pool = self.pool_of(index);
-            let y = self.fused_layer(index, layer, input(0), || input(1), pool, mode)?;
-            outputs.push(y.clone());
-            index += 1;
-            if pool.is_some() {
-                outputs.push(y);
-                index += 1;
-            }
+            let sum = match store.remove(var) {
+                // the loss reads the parameter itself too
+                Some(other) => (other + gradient)?,
+                None => gradient,
+            };
+            store.insert(var, sum);
         }
-        match outputs.pop() {
-            Some(logits) => Ok(logits),
-            None => bail!("the network has no layers"),
+        Ok(store)
+    }
+
+    fn take_handed_over(&self) -> Result<Gradients> {
+        match self.handed_over.lock() {
+            Ok(mut gradients) => Ok(std::mem::take(&mut gradients)),
+            Err(_) => bail!("an earlier backward pass panicked"),
         }
     }
 
@@ -158,82 +201,96 @@ impl Network {
             .then(|| Geometry::new(next.input, window))
     }
 
-    fn fused_layer<'a>(
+    /// One layer (with the pooling after it) on the CPU. `wanted`: compute the inputs' gradients.
+    fn fused_layer(
         &self,
+        tape: &mut Tape,
         index: usize,
-        layer: &Layer,
-        x: &Tensor,
-        second: impl Fn() -> &'a Tensor,
+        inputs: &[&Tensor],
+        wanted: bool,
         pool: Option<Geometry>,
         mode: Mode,
     ) -> Result<Tensor> {
+        let layer = &self.architecture.layers[index];
         let weights = &self.weights[index];
+        let x = inputs[0];
         let bias = weights.get(1).map(|bias| bias.as_tensor());
         match layer.kind {
             LayerKind::Conv {
-                filters,
+                filters: co,
                 window,
                 groups,
                 activation,
                 ..
             } => {
                 let geometry = Geometry::new(layer.input, window);
-                if groups == 1 {
-                    let plan = Plan {
-                        geometry,
-                        co: filters,
-                        activation,
-                        pool,
-                    };
-                    return conv::conv(x, &weights[0], bias, &plan);
+                let bias_or_zeros = ops::bias_or_zeros(bias, co, x)?;
+                if groups > 1 {
+                    let operator = grouped::operator(geometry, groups, co, wanted, bias.is_some());
+                    let y = tape.apply3(operator, x, &weights[0], &bias_or_zeros)?;
+                    return fused_activation(tape, y, activation);
                 }
-                let n = x.dim(0)?;
-                let x = x.reshape((n, layer.input.h, layer.input.w, layer.input.c))?;
-                let y = conv::grouped(&x, &weights[0], bias, &geometry, groups)?;
-                activation::activate(&y, activation)
+                let plan = Plan {
+                    geometry,
+                    co,
+                    activation,
+                    pool,
+                };
+                let operator = conv::operator(plan, wanted, bias.is_some());
+                tape.apply3(operator, x, &weights[0], &bias_or_zeros)
             }
-            LayerKind::MaxPool { window } => pool::max_pool(x, &Geometry::new(layer.input, window)),
-            LayerKind::AvgPool { window } => pool::avg_pool(x, &Geometry::new(layer.input, window)),
+            LayerKind::MaxPool { window } => {
+                tape.apply1(pool::max_operator(Geometry::new(layer.input, window)), x)
+            }
+            LayerKind::AvgPool { window } => {
+                tape.apply1(pool::avg_operator(Geometry::new(layer.input, window)), x)
+            }
             LayerKind::GlobalAvgPool => {
                 let whole = Window {
                     size: [layer.input.h, layer.input.w],
                     stride: [1, 1],
                     padding: Padding::Valid,
                 };
-                pool::avg_pool(x, &Geometry::new(layer.input, whole))?.reshape(((), layer.output.c))
+                tape.apply1(pool::avg_operator(Geometry::new(layer.input, whole)), x)
             }
-            LayerKind::BatchNorm { momentum, epsilon } if mode != Mode::Infer => {
+            LayerKind::BatchNorm { momentum, epsilon } => {
                 let [gamma, beta, mean, variance] = &weights[..] else {
                     bail!("layer `{}`: batch norm has four weights", layer.name);
                 };
-                let (y, moments) = batch_norm::batch_norm(x, gamma, beta, epsilon)?;
-                let c = layer.input.c;
-                move_towards(
-                    mean,
-                    &Tensor::from_vec(moments.mean, c, &self.device)?,
-                    momentum,
-                )?;
-                move_towards(
-                    variance,
-                    &Tensor::from_vec(moments.variance, c, &self.device)?,
-                    momentum,
-                )?;
+                if mode == Mode::Infer {
+                    return composed::normalize(&x.detach(), gamma, beta, mean, variance, epsilon)
+                        .map(|y| y.detach());
+                }
+                let (operator, moments) = batch_norm::operator(epsilon);
+                let y = tape.apply3(operator, x, gamma, beta)?;
+                if let Some(moments) = moments.get() {
+                    let tensor = |v: &[f32]| Tensor::from_slice(v, layer.input.c, &self.device);
+                    move_towards(mean, &tensor(&moments.mean)?, momentum)?;
+                    move_towards(variance, &tensor(&moments.variance)?, momentum)?;
+                }
                 Ok(y)
             }
             LayerKind::Dropout { rate } => match mode {
                 Mode::Train { seed, step } if rate > 0.0 => {
                     let mut random = generator(seed, Purpose::Dropout, step, index as u64);
-                    dropout::dropout(x, dropout::mask(x.elem_count(), rate, &mut random))
+                    let mask = dropout::mask(x.elem_count(), rate, &mut random);
+                    tape.apply1(dropout::operator(mask), x)
                 }
                 _ => Ok(x.clone()),
             },
             // the operators take any dimensions after the first
-            LayerKind::Flatten if index + 1 < self.architecture.layers.len() => Ok(x.clone()),
-            LayerKind::Dense { activation, .. } => dense::dense(x, &weights[0], bias, activation),
-            LayerKind::Activation { activation } => activation::activate(x, activation),
-            LayerKind::Add { activation } => activation::activate(&(x + second())?, activation),
-            LayerKind::Flatten | LayerKind::BatchNorm { .. } => {
-                Ok(self.compose_layer(index, layer, x, second, mode)?.0)
+            LayerKind::Flatten => Ok(x.clone()),
+            LayerKind::Dense {
+                units, activation, ..
+            } => {
+                let bias_or_zeros = ops::bias_or_zeros(bias, units, x)?;
+                let operator = dense::operator(activation, wanted, bias.is_some());
+                tape.apply3(operator, x, &weights[0], &bias_or_zeros)
+            }
+            LayerKind::Activation { activation } => fused_activation(tape, x.clone(), activation),
+            LayerKind::Add { activation } => {
+                let sum = tape.apply2(Sum, x, inputs[1])?;
+                fused_activation(tape, sum, activation)
             }
         }
     }
@@ -245,12 +302,6 @@ impl Network {
             Some(trace) => Ok(trace.output),
             None => bail!("the network has no layers"),
         }
-    }
-
-    /// Gradients of a loss made from [`Network::forward`]'s logits, for every parameter. Use it instead of
-    /// `loss.backward()`: the fused operators hand their gradients over here, without candle's sums in between.
-    pub fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
-        loss.backward()
     }
 
     /// What every layer computes, in inference mode, before and after its activation.
@@ -371,6 +422,14 @@ impl Network {
             }
         }
         Ok(())
+    }
+}
+
+fn fused_activation(tape: &mut Tape, x: Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Linear => Ok(x),
+        Activation::Softmax => bail!("softmax belongs to the output, not to a layer"),
+        _ => tape.apply1(activation::operator(activation), &x),
     }
 }
 

@@ -70,7 +70,7 @@ fn gradients(network: &Network, x: &[f32], n: usize, fused: bool) -> Vec<(String
     let sum = (&logits * cotangent)
         .and_then(|t| t.sum_all())
         .expect("a sum");
-    let store = sum.backward().expect("gradients");
+    let store = network.gradients(&sum).expect("gradients");
     let values = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1()).expect("values");
     let mut all = vec![("logits".to_owned(), values(&logits))];
     all.push(("x".to_owned(), values(store.get(&x).expect("a gradient"))));

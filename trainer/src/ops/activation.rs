@@ -78,13 +78,9 @@ pub fn backward(activation: Activation, y: &[f32], gradient: &[f32], out: &mut [
     }
 }
 
-/// The function as an operator of any shape.
-pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Linear => Ok(x.clone()),
-        Activation::Softmax => super::composed::activate(x, activation),
-        _ => x.contiguous()?.apply_op1(Elementwise(activation)),
-    }
+/// The function of every value, any shape. Not for `Softmax`.
+pub fn operator(activation: Activation) -> impl CustomOp1 + Send + Sync + 'static {
+    Elementwise(activation)
 }
 
 struct Elementwise(Activation);

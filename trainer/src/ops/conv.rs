@@ -14,8 +14,6 @@ use rayon::prelude::*;
 
 use super::{
     activation, add, chunk,
-    depthwise::depthwise,
-    geometry::Geometry,
     kernel::{
         Level,
         conv::{Plan, forward, pad},
@@ -25,75 +23,20 @@ use super::{
     },
     storage,
 };
-use crate::architecture::{Activation, Shape as ArchitectureShape};
-
-/// `pool(activation(conv(x) + bias))`. `x` `[n, ..]` with the plan's input values per sample, `kernel` `[kh, kw, ci, co]`,
-/// `bias` `[co]`; result `[n, oh, ow, co]`.
-pub fn conv(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, plan: &Plan) -> Result<Tensor> {
-    let zeros;
-    let bias_or_zeros = match bias {
-        Some(bias) => bias,
-        None => {
-            zeros = Tensor::zeros(plan.co, x.dtype(), x.device())?;
-            &zeros
-        }
-    };
-    let operator = Conv {
-        plan: plan.clone(),
+/// `pool(activation(conv(x) + bias))` of `x` `[n, ..]` with the plan's input values per sample, `kernel`
+/// `[kh, kw, ci, co]` and `bias` `[co]`; result `[n, oh, ow, co]`. The flags say which gradients are computed besides the
+/// kernel's.
+pub fn operator(
+    plan: Plan,
+    input_gradient: bool,
+    bias_gradient: bool,
+) -> impl CustomOp3 + Send + Sync + 'static {
+    Conv {
+        plan,
         level: Level::detect(),
-        input_gradient: x.track_op(),
-        bias_gradient: bias.is_some(),
+        input_gradient,
+        bias_gradient,
         taps: OnceLock::new(),
-    };
-    x.contiguous()?
-        .apply_op3(&kernel.contiguous()?, bias_or_zeros, operator)
-}
-
-/// `conv(x) + bias` with every group of input channels on its own. `x` `[n, h, w, ci]`, `kernel` `[kh, kw, ci / groups, co]`;
-/// result `[n, oh, ow, co]`.
-pub fn grouped(
-    x: &Tensor,
-    kernel: &Tensor,
-    bias: Option<&Tensor>,
-    geometry: &Geometry,
-    groups: usize,
-) -> Result<Tensor> {
-    let (n, h, w, ci) = x.dims4()?;
-    let co = kernel.dim(3)?;
-    let (inputs, outputs) = (ci / groups, co / groups);
-    let of = |c: usize| Geometry {
-        input: ArchitectureShape { h, w, c },
-        ..*geometry
-    };
-    let y = if inputs == 1 {
-        // every channel as often as it is read
-        let x = if outputs == 1 {
-            x.clone()
-        } else {
-            x.reshape((n, h, w, ci, 1))?
-                .broadcast_as((n, h, w, ci, outputs))?
-                .reshape((n, h, w, co))?
-        };
-        depthwise(&x, kernel, &of(co))?
-    } else {
-        let plan = Plan {
-            geometry: of(inputs),
-            co: outputs,
-            activation: Activation::Linear,
-            pool: None,
-        };
-        let parts: Vec<Tensor> = (0..groups)
-            .map(|group| {
-                let x = x.narrow(3, group * inputs, inputs)?;
-                let kernel = kernel.narrow(3, group * outputs, outputs)?;
-                conv(&x, &kernel, None, &plan)
-            })
-            .collect::<Result<_>>()?;
-        Tensor::cat(&parts, 3)?
-    };
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
     }
 }
 
@@ -136,34 +79,12 @@ impl CustomOp3 for Conv {
                 bias_layout.dims()
             );
         }
-        let [h, w] = plan.output();
-        let shape = Shape::from((n, h, w, plan.co));
-        let mut out = vec![0.0; shape.elem_count()];
-        let mut taps = vec![0u8; if plan.pool.is_some() { out.len() } else { 0 }];
-        let packed = Packed::new(self.level, kernel, plan.k(), plan.co, [plan.co, 1]);
-        let mut padded_bias = bias.to_vec();
-        padded_bias.resize(packed.padded(), 0.0);
-
-        let len = plan.output_len();
-        let one = |x: &[f32], out: &mut [f32], taps: &mut [u8]| {
-            with_padding(plan, x, |x| {
-                forward(self.level, plan, x, &packed, &padded_bias, out, taps);
-            });
-        };
-        let samples = x
-            .par_chunks_exact(plan.geometry.input.len())
-            .zip(out.par_chunks_exact_mut(len));
-        if plan.pool.is_some() {
-            samples
-                .zip(taps.par_chunks_exact_mut(len))
-                .for_each(|((x, out), taps)| one(x, out, taps));
-        } else {
-            samples.for_each(|(x, out)| one(x, out, &mut []));
-        }
+        let (out, taps) = convolve(self.level, plan, x, kernel, bias);
         if self.taps.set(taps).is_err() {
             bail!("conv: an operator computes once");
         }
-        Ok((CpuStorage::F32(out), shape))
+        let [h, w] = plan.output();
+        Ok((CpuStorage::F32(out), Shape::from((n, h, w, plan.co))))
     }
 
     fn bwd(
@@ -183,7 +104,9 @@ impl CustomOp3 for Conv {
         let (y_storage, y_layout) = y.storage_and_layout();
         let (gradient_storage, gradient_layout) = gradient.storage_and_layout();
         let backward = Backward::new(
-            self,
+            self.level,
+            &self.plan,
+            self.input_gradient,
             storage::on_cpu(&kernel_storage, kernel_layout)?,
             Saved {
                 x: storage::on_cpu(&x_storage, x_layout)?,
@@ -209,6 +132,36 @@ impl CustomOp3 for Conv {
     }
 }
 
+/// All samples: the result, and the position of every maximum in its pooling window.
+pub(super) fn convolve(
+    level: Level,
+    plan: &Plan,
+    x: &[f32],
+    kernel: &[f32],
+    bias: &[f32],
+) -> (Vec<f32>, Vec<u8>) {
+    let (input, len) = (plan.geometry.input.len(), plan.output_len());
+    let mut out = vec![0.0; x.len() / input * len];
+    let mut taps = vec![0u8; if plan.pool.is_some() { out.len() } else { 0 }];
+    let packed = Packed::new(level, kernel, plan.k(), plan.co, [plan.co, 1]);
+    let mut padded_bias = bias.to_vec();
+    padded_bias.resize(packed.padded(), 0.0);
+    let one = |x: &[f32], out: &mut [f32], taps: &mut [u8]| {
+        with_padding(plan, x, |x| {
+            forward(level, plan, x, &packed, &padded_bias, out, taps);
+        });
+    };
+    let samples = x.par_chunks_exact(input).zip(out.par_chunks_exact_mut(len));
+    if plan.pool.is_some() {
+        samples
+            .zip(taps.par_chunks_exact_mut(len))
+            .for_each(|((x, out), taps)| one(x, out, taps));
+    } else {
+        samples.for_each(|(x, out)| one(x, out, &mut []));
+    }
+    (out, taps)
+}
+
 /// Calls `work` with the sample in its zero padding, or as it is if it has none.
 fn with_padding(plan: &Plan, x: &[f32], work: impl FnOnce(&[f32])) {
     if plan.geometry.is_padded() {
@@ -223,14 +176,15 @@ fn with_padding(plan: &Plan, x: &[f32], work: impl FnOnce(&[f32])) {
 
 /// What the forward pass left; all samples.
 #[derive(Clone, Copy)]
-struct Saved<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    gradient: &'a [f32],
-    taps: &'a [u8],
+pub(super) struct Saved<'a> {
+    pub x: &'a [f32],
+    pub y: &'a [f32],
+    pub gradient: &'a [f32],
+    pub taps: &'a [u8],
 }
 
-struct Backward<'a> {
+/// The gradients of [`convolve`].
+pub(super) struct Backward<'a> {
     plan: &'a Plan,
     level: Level,
     input_gradient: bool,
@@ -254,13 +208,18 @@ struct Partial {
 }
 
 impl<'a> Backward<'a> {
-    fn new(operator: &'a Conv, kernel: &[f32], saved: Saved<'a>) -> Self {
-        let (plan, level) = (&operator.plan, operator.level);
+    pub(super) fn new(
+        level: Level,
+        plan: &'a Plan,
+        input_gradient: bool,
+        kernel: &[f32],
+        saved: Saved<'a>,
+    ) -> Self {
         let (run, co) = (plan.run(), plan.co);
         let sparse = plan.pool.is_some() && run.is_multiple_of(level.lanes());
         let mut rows = Vec::new();
         let mut transposed = None;
-        if operator.input_gradient && sparse {
+        if input_gradient && sparse {
             rows = vec![0.0; kernel.len()];
             rows.par_chunks_exact_mut(run)
                 .enumerate()
@@ -270,7 +229,7 @@ impl<'a> Backward<'a> {
                         *out = kernel[(ky * run + j) * co + c];
                     }
                 });
-        } else if operator.input_gradient {
+        } else if input_gradient {
             transposed = Some(Packed::new(level, kernel, co, plan.k(), [1, co]));
         }
         let area = plan.area();
@@ -280,7 +239,7 @@ impl<'a> Backward<'a> {
         Self {
             plan,
             level,
-            input_gradient: operator.input_gradient,
+            input_gradient,
             saved,
             sparse,
             transposed,
@@ -291,7 +250,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Gradients of x (empty if not wanted), kernel and bias.
-    fn run(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    pub(super) fn run(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let plan = self.plan;
         let input = plan.geometry.input.len();
         let n = self.saved.x.len() / input;

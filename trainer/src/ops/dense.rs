@@ -17,30 +17,19 @@ use crate::architecture::Activation;
 /// Samples of a task: the rows of one or two register tiles.
 const ROWS: usize = 12;
 
-/// `activation(x * kernel + bias)`. `x` `[n, ..]` with `in` values per sample, `kernel` `[in, units]`, `bias` `[units]`;
-/// result `[n, units]`.
-pub fn dense(
-    x: &Tensor,
-    kernel: &Tensor,
-    bias: Option<&Tensor>,
+/// `activation(x * kernel + bias)` of `x` `[n, ..]` with `in` values per sample, `kernel` `[in, units]` and `bias` `[units]`;
+/// result `[n, units]`. The flags say which gradients are computed besides the kernel's.
+pub fn operator(
     activation: Activation,
-) -> Result<Tensor> {
-    let zeros;
-    let bias_or_zeros = match bias {
-        Some(bias) => bias,
-        None => {
-            zeros = Tensor::zeros(kernel.dim(1)?, x.dtype(), x.device())?;
-            &zeros
-        }
-    };
-    let operator = Dense {
+    input_gradient: bool,
+    bias_gradient: bool,
+) -> impl CustomOp3 + Send + Sync + 'static {
+    Dense {
         activation,
         level: Level::detect(),
-        input_gradient: x.track_op(),
-        bias_gradient: bias.is_some(),
-    };
-    x.contiguous()?
-        .apply_op3(&kernel.contiguous()?, bias_or_zeros, operator)
+        input_gradient,
+        bias_gradient,
+    }
 }
 
 struct Dense {

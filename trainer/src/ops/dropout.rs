@@ -21,8 +21,8 @@ pub fn mask(len: usize, rate: f32, random: &mut ChaCha8Rng) -> Vec<f32> {
 }
 
 /// `x * mask`, value by value.
-pub fn dropout(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Dropout(mask))
+pub fn operator(mask: Vec<f32>) -> impl CustomOp1 + Send + Sync + 'static {
+    Dropout(mask)
 }
 
 struct Dropout(Vec<f32>);

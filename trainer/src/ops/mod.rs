@@ -1,8 +1,8 @@
 //! The differentiable operators of a network, on NHWC tensors.
 //!
 //! [`composed`] builds every operator from candle's own ones: any device, any gradient. On the CPU a network uses the
-//! fused operators of [`conv`], [`dense`], [`pool`], [`batch_norm`], [`activation`] and [`dropout`], whose loops are in
-//! [`kernel`]. Both are compared with Keras and with finite differences.
+//! fused operators of the other modules (candle `CustomOp`s, whose inner loops are in [`kernel`]), applied by a [`tape`].
+//! Both are compared with Keras and with finite differences.
 //!
 //! Results are the same bits for any number of threads: work is split into chunks that depend only on the batch, and
 //! sums over chunks are made in order.
@@ -12,16 +12,27 @@ pub mod batch_norm;
 pub mod composed;
 pub mod conv;
 pub mod dense;
-pub mod depthwise;
 pub mod dropout;
 pub mod geometry;
+pub mod grouped;
 pub mod kernel;
 pub mod pool;
 mod storage;
+pub mod tape;
+
+use candle_core::{Result, Tensor};
 
 /// Samples of a chunk: at most 16 chunks, at least 4 samples each.
 fn chunk(samples: usize) -> usize {
     samples.div_ceil(16).max(4)
+}
+
+/// `bias`, or zeros that get no gradient.
+pub fn bias_or_zeros(bias: Option<&Tensor>, len: usize, like: &Tensor) -> Result<Tensor> {
+    match bias {
+        Some(bias) => Ok(bias.clone()),
+        None => Tensor::zeros(len, like.dtype(), like.device()),
+    }
 }
 
 /// `sum[i] += part[i]`.

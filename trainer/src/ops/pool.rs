@@ -7,18 +7,18 @@ use rayon::prelude::*;
 
 use super::{geometry::Geometry, storage};
 
-/// Maximum over each window, padding ignored; a tie's gradient goes to the first maximum in row-major order.
-/// `x` `[n, ..]` with the geometry's input values per sample; result `[n, oh, ow, c]`.
-pub fn max_pool(x: &Tensor, geometry: &Geometry) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(MaxPool {
-        geometry: *geometry,
+/// Maximum over each window, padding ignored; a tie's gradient goes to the first maximum in row-major order. Of `x` `[n, ..]`
+/// with the geometry's input values per sample; result `[n, oh, ow, c]`.
+pub fn max_operator(geometry: Geometry) -> impl CustomOp1 + Send + Sync + 'static {
+    MaxPool {
+        geometry,
         places: OnceLock::new(),
-    })
+    }
 }
 
-/// Mean over each window; padding is not counted. Shapes as for [`max_pool`].
-pub fn avg_pool(x: &Tensor, geometry: &Geometry) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(AvgPool(*geometry))
+/// Mean over each window; padding is not counted. Shapes as for [`max_operator`].
+pub fn avg_operator(geometry: Geometry) -> impl CustomOp1 + Send + Sync + 'static {
+    AvgPool(geometry)
 }
 
 /// For every window of a sample, in order: calls `work(window, rows, columns)` with the part of the input that it covers.
