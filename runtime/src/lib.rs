@@ -40,6 +40,9 @@ pub use model::{Aligned, Golden, Model, OpEvent, SelfTest};
 pub use op::{
     Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Layout, Op, Post, Tensor, Window,
 };
+/// Name of the kernels that this build chose.
+pub const KERNELS: &str = kernel::NAME;
+
 pub use shape::{DType, OutputActivation, Shape};
 
 /// Name of the kernels that this build uses: `portable` defines the arithmetic.

@@ -143,6 +143,11 @@ impl<'a> Model<'a> {
         bytes(self.file, header::RECIPE)
     }
 
+    /// The CRC-32 stored in the file: it identifies the model.
+    pub const fn crc(&self) -> u32 {
+        u32::from_le_bytes(bytes(self.file, header::CRC))
+    }
+
     /// The whole file.
     pub const fn file(&self) -> &'a [u8] {
         self.file

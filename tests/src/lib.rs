@@ -16,3 +16,4 @@ pub mod tolerance;
 pub mod tract;
 
 pub use compare::{VerifyError, VerifyReport, verify};
+pub mod link;

@@ -1,11 +1,21 @@
 //! A network that computes: an [`Architecture`] with its weights on a device.
 
-use candle_core::{Device, Result, Tensor, Var, bail};
-use rand::RngExt;
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore, bail};
 
 use crate::{
-    architecture::{Activation, Architecture, Layer, LayerKind, Regularizer, Source},
-    ops::{composed, geometry::Geometry},
+    architecture::{
+        Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Shape, Source, Window,
+    },
+    ops::{
+        self, activation, batch_norm, composed, conv, dense, dropout,
+        geometry::Geometry,
+        grouped,
+        kernel::conv::Plan,
+        pool,
+        tape::{Gradients, Sum, Tape},
+    },
     random::{Purpose, generator},
     weights::{Array, Weights},
 };
@@ -47,13 +57,17 @@ pub struct Trace {
 }
 
 /// An [`Architecture`] with its weights on a device.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Network {
     architecture: Architecture,
     device: Device,
     /// For every layer its weights, in the order of [`Layer::weight_shapes`].
     weights: Vec<Vec<Var>>,
     parameters: Vec<Parameter>,
+    /// Makes the logits part of candle's graph.
+    token: Var,
+    /// The parameters' gradients of the last backward pass, until [`Network::gradients`] takes them.
+    handed_over: Arc<Mutex<Gradients>>,
 }
 
 impl Network {
@@ -86,6 +100,8 @@ impl Network {
             device: device.clone(),
             weights: vars,
             parameters,
+            token: Var::zeros(1, DType::F32, device)?,
+            handed_over: Arc::default(),
         })
     }
 
@@ -104,9 +120,179 @@ impl Network {
         &self.parameters
     }
 
-    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`, with what the gradient needs if the mode is `Train`.
+    /// Logits `[n, classes]` of preprocessed images `[n, h, w, c]`; on the CPU by the fused operators. Mode `Infer` leaves
+    /// nothing for gradients there.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_composed(x, mode)
+        if !x.device().is_cpu() {
+            return self.forward_composed(x, mode);
+        }
+        let x = x.contiguous()?;
+        let mut tape = Tape::new(mode != Mode::Infer);
+        let mut outputs: Vec<Tensor> = Vec::new();
+        let layers = &self.architecture.layers;
+        while let Some(layer) = layers.get(outputs.len()) {
+            let index = outputs.len();
+            let inputs = layer.inputs.iter().map(|source| match source {
+                Source::Input => &x,
+                Source::Layer(source) => &outputs[*source],
+            });
+            let inputs: Vec<&Tensor> = inputs.collect();
+            let wanted = x.track_op() || layer.inputs != [Source::Input];
+            let pool = self.pool_of(index);
+            let y = self.fused_layer(&mut tape, index, &inputs, wanted, pool, mode)?;
+            if pool.is_some() {
+                outputs.push(y.clone());
+            }
+            outputs.push(y);
+        }
+        let logits = match outputs.pop() {
+            Some(y) => tape.finish(&self.token, &x, &y, &self.handed_over)?,
+            None => bail!("the network has no layers"),
+        };
+        let n = x.dim(0)?;
+        match layers.last().map(|layer| layer.output) {
+            Some(Shape { h, w, c }) if h * w > 1 => logits.reshape((n, h, w, c)),
+            _ => logits.reshape((n, ())),
+        }
+    }
+
+    /// Gradients of a loss made from [`Network::forward`]'s logits, for every parameter. Use it instead of
+    /// `loss.backward()`: the fused operators hand their gradients over here, without candle's sums in between.
+    pub fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
+        self.take_handed_over()?;
+        let mut store = loss.backward()?;
+        let mut gradients = self.take_handed_over()?;
+        for Parameter { var, .. } in &self.parameters {
+            let Some(gradient) = gradients.remove(&var.id()) else {
+                continue;
+            };
+            let sum = match store.remove(var) {
+                // the loss reads the parameter itself too
+                Some(other) => (other + gradient)?,
+                None => gradient,
+            };
+            store.insert(var, sum);
+        }
+        Ok(store)
+    }
+
+    fn take_handed_over(&self) -> Result<Gradients> {
+        match self.handed_over.lock() {
+            Ok(mut gradients) => Ok(std::mem::take(&mut gradients)),
+            Err(_) => bail!("an earlier backward pass panicked"),
+        }
+    }
+
+    /// The max pooling that can be computed together with the conv layer at `index`: the next layer, if nothing else
+    /// reads the conv layer.
+    fn pool_of(&self, index: usize) -> Option<Geometry> {
+        let layers = &self.architecture.layers;
+        let LayerKind::Conv { groups: 1, .. } = layers[index].kind else {
+            return None;
+        };
+        let next = layers.get(index + 1)?;
+        let LayerKind::MaxPool { window } = next.kind else {
+            return None;
+        };
+        let readers = layers.iter().flat_map(|layer| &layer.inputs);
+        let readers = readers.filter(|&&source| source == Source::Layer(index));
+        let fits = window.size[0] * window.size[1] <= 255;
+        (next.inputs == [Source::Layer(index)] && readers.count() == 1 && fits)
+            .then(|| Geometry::new(next.input, window))
+    }
+
+    /// One layer (with the pooling after it) on the CPU. `wanted`: compute the inputs' gradients.
+    fn fused_layer(
+        &self,
+        tape: &mut Tape,
+        index: usize,
+        inputs: &[&Tensor],
+        wanted: bool,
+        pool: Option<Geometry>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let layer = &self.architecture.layers[index];
+        let weights = &self.weights[index];
+        let x = inputs[0];
+        let bias = weights.get(1).map(|bias| bias.as_tensor());
+        match layer.kind {
+            LayerKind::Conv {
+                filters: co,
+                window,
+                groups,
+                activation,
+                ..
+            } => {
+                let geometry = Geometry::new(layer.input, window);
+                let bias_or_zeros = ops::bias_or_zeros(bias, co, x)?;
+                if groups > 1 {
+                    let operator = grouped::operator(geometry, groups, co, wanted, bias.is_some());
+                    let y = tape.apply3(operator, x, &weights[0], &bias_or_zeros)?;
+                    return fused_activation(tape, y, activation);
+                }
+                let plan = Plan {
+                    geometry,
+                    co,
+                    activation,
+                    pool,
+                };
+                let operator = conv::operator(plan, wanted, bias.is_some());
+                tape.apply3(operator, x, &weights[0], &bias_or_zeros)
+            }
+            LayerKind::MaxPool { window } => {
+                tape.apply1(pool::max_operator(Geometry::new(layer.input, window)), x)
+            }
+            LayerKind::AvgPool { window } => {
+                tape.apply1(pool::avg_operator(Geometry::new(layer.input, window)), x)
+            }
+            LayerKind::GlobalAvgPool => {
+                let whole = Window {
+                    size: [layer.input.h, layer.input.w],
+                    stride: [1, 1],
+                    padding: Padding::Valid,
+                };
+                tape.apply1(pool::avg_operator(Geometry::new(layer.input, whole)), x)
+            }
+            LayerKind::BatchNorm { momentum, epsilon } => {
+                let [gamma, beta, mean, variance] = &weights[..] else {
+                    bail!("layer `{}`: batch norm has four weights", layer.name);
+                };
+                if mode == Mode::Infer {
+                    return composed::normalize(&x.detach(), gamma, beta, mean, variance, epsilon)
+                        .map(|y| y.detach());
+                }
+                let (operator, moments) = batch_norm::operator(epsilon);
+                let y = tape.apply3(operator, x, gamma, beta)?;
+                if let Some(moments) = moments.get() {
+                    let tensor = |v: &[f32]| Tensor::from_slice(v, layer.input.c, &self.device);
+                    move_towards(mean, &tensor(&moments.mean)?, momentum)?;
+                    move_towards(variance, &tensor(&moments.variance)?, momentum)?;
+                }
+                Ok(y)
+            }
+            LayerKind::Dropout { rate } => match mode {
+                Mode::Train { seed, step } if rate > 0.0 => {
+                    let mut random = generator(seed, Purpose::Dropout, step, index as u64);
+                    let mask = dropout::mask(x.elem_count(), rate, &mut random);
+                    tape.apply1(dropout::operator(mask), x)
+                }
+                _ => Ok(x.clone()),
+            },
+            // the operators take any dimensions after the first
+            LayerKind::Flatten => Ok(x.clone()),
+            LayerKind::Dense {
+                units, activation, ..
+            } => {
+                let bias_or_zeros = ops::bias_or_zeros(bias, units, x)?;
+                let operator = dense::operator(activation, wanted, bias.is_some());
+                tape.apply3(operator, x, &weights[0], &bias_or_zeros)
+            }
+            LayerKind::Activation { activation } => fused_activation(tape, x.clone(), activation),
+            LayerKind::Add { activation } => {
+                let sum = tape.apply2(Sum, x, inputs[1])?;
+                fused_activation(tape, sum, activation)
+            }
+        }
     }
 
     /// The same as [`Network::forward`] from candle's own operators: any device.
@@ -192,7 +378,8 @@ impl Network {
             }
             LayerKind::Dropout { rate } => match mode {
                 Mode::Train { seed, step } if rate > 0.0 => {
-                    let mask = dropout_mask(x.elem_count(), rate, seed, step, index);
+                    let mut random = generator(seed, Purpose::Dropout, step, index as u64);
+                    let mask = dropout::mask(x.elem_count(), rate, &mut random);
                     let mask = Tensor::from_vec(mask, x.shape(), &self.device)?;
                     linear(composed::dropout(x, &mask)?)
                 }
@@ -238,26 +425,19 @@ impl Network {
     }
 }
 
+fn fused_activation(tape: &mut Tape, x: Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Linear => Ok(x),
+        Activation::Softmax => bail!("softmax belongs to the output, not to a layer"),
+        _ => tape.apply1(activation::operator(activation), &x),
+    }
+}
+
 /// `moving = momentum * moving + (1 - momentum) * batch`.
 fn move_towards(moving: &Var, batch: &Tensor, momentum: f32) -> Result<()> {
     let momentum = f64::from(momentum);
     let moved = ((moving.as_detached_tensor() * momentum)? + (batch.detach() * (1.0 - momentum))?)?;
     moving.set(&moved)
-}
-
-/// 0 with probability `rate`, else `1 / (1 - rate)`.
-fn dropout_mask(len: usize, rate: f32, seed: u64, step: u64, layer: usize) -> Vec<f32> {
-    let mut random = generator(seed, Purpose::Dropout, step, layer as u64);
-    let keep = 1.0 / (1.0 - rate);
-    std::iter::repeat_with(|| {
-        if random.random::<f32>() < rate {
-            0.0
-        } else {
-            keep
-        }
-    })
-    .take(len)
-    .collect()
 }
 
 fn regularizer(layer: &Layer, weight: &str) -> Regularizer {

@@ -80,7 +80,10 @@ fn run(job: Job) -> Result<(), Failure> {
             host::lint()?;
             host::test(&python::environment()?)?;
             host::document()?;
-            host::targets()
+            host::targets()?;
+            firmware::build_all()?;
+            qemu::test_all(qemu::IMAGES)?;
+            bench_mcu::run(None)
         }
         Job::Setup { install } => toolchain::setup(install),
         Job::Host => {

@@ -11,6 +11,9 @@ use crate::fixed::requantize;
 use crate::op::{Kind, Op, Post, Tensor};
 use crate::shape::DType;
 
+/// Name of the kernels of this build, for logs and reports.
+pub(crate) const NAME: &str = "portable";
+
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
 

@@ -1,7 +1,7 @@
 //! `trainer verify`: proves from the files of a run, and shows on its test images, that ONNX and the fixed-point
 //! model give the same logits.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, path::Path, time::Instant};
 
 use verifier::{
     VerifyReport,
@@ -47,10 +47,22 @@ pub fn run(args: &VerifyArgs) -> Result<(), Error> {
         |error: verifier::VerifyError| Error::Failed(format!("{}: {error}", args.dir.display()));
     let mut backend = open(&args.against, &paths[1], &fxp)?;
     let task = display.task("verifying", images.len() as u64);
+    let start = Instant::now();
     let report = verifier::verify(&onnx, &fxp, &images, backend.as_mut(), &mut advance(&task))
         .map_err(failed)?;
     drop(task);
-    println!("{} against {}", report.engine, report.backend);
+    println!(
+        "{} against {}: {:.1} images/s",
+        report.engine,
+        report.backend,
+        images.len() as f64 / start.elapsed().as_secs_f64()
+    );
+    if let Some(time) = backend.device_time() {
+        println!(
+            "time on the device, by its own clock: {:.3} ms per image",
+            1000.0 * time.as_secs_f64() / images.len() as f64
+        );
+    }
     let classes = report.logits / images.len().max(1);
     println!(
         "accuracy (fixed point): {:.2} %",
@@ -139,10 +151,9 @@ fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend 
     };
     match target.split_once(':') {
         None if target == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
-        Some(("qemu" | "serial", _)) => Err(Error::Failed(format!(
-            "--against {target}: {} can only be verified on the host by this build",
-            path.display()
-        ))),
+        Some(("qemu" | "serial", _)) => {
+            verifier::link::open(target, path).map_err(|error| Error::Failed(error.to_string()))
+        }
         _ => Err(Error::Usage(format!(
             "--against {target}: expected host, qemu:MACHINE or serial:PORT"
         ))),

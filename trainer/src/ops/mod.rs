@@ -1,5 +1,37 @@
 //! Operators of the network. [`composed`] builds them from candle's own, for any device, with the right gradients;
 //! they are compared with Keras and with finite differences.
 
+pub mod activation;
+pub mod batch_norm;
 pub mod composed;
+pub mod conv;
+pub mod dense;
+pub mod dropout;
 pub mod geometry;
+pub mod grouped;
+pub mod kernel;
+pub mod pool;
+mod storage;
+pub mod tape;
+
+use candle_core::{Result, Tensor};
+
+/// Samples of a chunk: at most 16 chunks, at least 4 samples each.
+fn chunk(samples: usize) -> usize {
+    samples.div_ceil(16).max(4)
+}
+
+/// `bias`, or zeros that get no gradient.
+pub fn bias_or_zeros(bias: Option<&Tensor>, len: usize, like: &Tensor) -> Result<Tensor> {
+    match bias {
+        Some(bias) => Ok(bias.clone()),
+        None => Tensor::zeros(len, like.dtype(), like.device()),
+    }
+}
+
+/// `sum[i] += part[i]`.
+fn add(sum: &mut [f32], part: &[f32]) {
+    for (sum, part) in sum.iter_mut().zip(part) {
+        *sum += part;
+    }
+}

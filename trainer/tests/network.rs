@@ -1,0 +1,183 @@
+//! Whole networks: the fused CPU operators against candle's own ones, finite differences, and the same bits for any number
+//! of threads.
+
+use candle_core::{Device, Tensor, Var};
+use rayon::ThreadPoolBuilder;
+use trainer::{
+    architecture::Architecture,
+    initializer::initial_weights,
+    network::{Mode, Network},
+    recipe::Recipe,
+    weights::Weights,
+};
+
+const TRAIN: Mode = Mode::Train { seed: 7, step: 3 };
+
+/// A network from the `network` section of a recipe.
+fn architecture(input: [usize; 3], layers: &str) -> Architecture {
+    let text = format!(
+        "name = \"test\"\n[data]\nformat = \"idx\"\npath = \".\"\n[network]\ninput = {input:?}\nlayers = [\n{layers}\n]\n"
+    );
+    let recipe: Recipe = toml::from_str(&text).expect("a recipe");
+    Architecture::resolve(&recipe.network, &recipe.train.loss).expect("an architecture")
+}
+
+/// Values in -1..1 that look random; one in eight is 0.
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if state >> 29 == 0 {
+                0.0
+            } else {
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            }
+        })
+        .collect()
+}
+
+/// Initial weights with biases and normalization weights that are not 0 or 1.
+fn weights(architecture: &Architecture) -> Weights {
+    let mut weights = initial_weights(architecture, 5);
+    for (i, (name, array)) in weights.0.iter_mut().enumerate() {
+        let noise = numbers(array.data.len(), i as u32);
+        if !name.ends_with("kernel") {
+            for (value, noise) in array.data.iter_mut().zip(noise) {
+                *value += 0.2 * noise;
+            }
+        }
+    }
+    weights
+}
+
+/// Gradients of `sum(logits * cotangent)`, the input's first, then the parameters'.
+fn gradients(network: &Network, x: &[f32], n: usize, fused: bool) -> Vec<(String, Vec<f32>)> {
+    let input = network.architecture().input;
+    let x = Var::from_slice(x, (n, input.h, input.w, input.c), &Device::Cpu).expect("x");
+    let logits = if fused {
+        network.forward(&x, TRAIN)
+    } else {
+        network.forward_composed(&x, TRAIN)
+    }
+    .expect("logits");
+    let cotangent = Tensor::from_vec(
+        numbers(logits.elem_count(), 99),
+        logits.shape(),
+        &Device::Cpu,
+    )
+    .expect("a cotangent");
+    let sum = (&logits * cotangent)
+        .and_then(|t| t.sum_all())
+        .expect("a sum");
+    let store = network.gradients(&sum).expect("gradients");
+    let values = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1()).expect("values");
+    let mut all = vec![("logits".to_owned(), values(&logits))];
+    all.push(("x".to_owned(), values(store.get(&x).expect("a gradient"))));
+    for parameter in network.parameters() {
+        let gradient = store.get(&parameter.var).expect("a gradient");
+        all.push((parameter.name.clone(), values(gradient)));
+    }
+    all
+}
+
+const CASES: &[(&str, [usize; 3], &str)] = &[
+    (
+        "base, smaller images",
+        [18, 18, 1],
+        r#"{ type = "conv", filters = 32, activation = "relu" }, { type = "max_pool" },
+           { type = "conv", filters = 64, activation = "relu" }, { type = "max_pool" },
+           { type = "conv", filters = 64, kernel = [2, 2], activation = "relu" }, { type = "flatten" },
+           { type = "dense", units = 70, activation = "relu" }, { type = "dense", units = 10, activation = "softmax" }"#,
+    ),
+    (
+        "odd channels, padding, strides, overlapping and padded pools",
+        [13, 11, 3],
+        r#"{ type = "conv", filters = 7, kernel = [5, 3], padding = "same", activation = "tanh" },
+           { type = "max_pool", size = [3, 2], stride = [2, 1], padding = "same" },
+           { type = "conv", filters = 33, stride = [2, 1], padding = "same", activation = "elu" },
+           { type = "max_pool", size = [3, 3], stride = [2, 2] },
+           { type = "conv", filters = 5, kernel = [1, 1], use_bias = false, activation = "selu" },
+           { type = "flatten" }, { type = "dense", units = 4, activation = "softmax" }"#,
+    ),
+    (
+        "sparse gradients behind overlapping, padded pools",
+        [9, 9, 16],
+        r#"{ type = "conv", filters = 20, padding = "same", activation = "sigmoid" },
+           { type = "max_pool", size = [3, 3], stride = [2, 2], padding = "same" },
+           { type = "conv", filters = 16, kernel = [2, 3], activation = "relu" }, { type = "global_avg_pool" },
+           { type = "dense", units = 3, activation = "softmax" }"#,
+    ),
+    (
+        "groups, depthwise, batch norm, dropout, add",
+        [8, 8, 4],
+        r#"{ type = "conv", filters = 8, padding = "same", groups = 2, use_bias = false, name = "a" },
+           { type = "batch_norm" }, { type = "activation", activation = "relu", name = "b" },
+           { type = "conv", filters = 16, padding = "same", groups = 8, activation = "relu" },
+           { type = "conv", filters = 8, kernel = [1, 1], name = "c" },
+           { type = "add", with = "b", activation = "relu" }, { type = "dropout", rate = 0.25 },
+           { type = "conv", filters = 8, groups = 8, activation = "tanh" }, { type = "avg_pool" },
+           { type = "flatten" }, { type = "dense", units = 5, activation = "softmax" }"#,
+    ),
+    (
+        "mlp",
+        [7, 7, 1],
+        r#"{ type = "flatten" }, { type = "dense", units = 70, activation = "sigmoid" },
+           { type = "dense", units = 30, activation = "sigmoid" }, { type = "dense", units = 10, activation = "softmax" }"#,
+    ),
+];
+
+#[test]
+fn fused_operators_are_the_composed_ones() {
+    for &(name, input, layers) in CASES {
+        let architecture = architecture(input, layers);
+        let weights = weights(&architecture);
+        let n = 9;
+        let x = numbers(n * architecture.input.len(), 1);
+        let run = |fused| {
+            let network = Network::new(&architecture, &weights, &Device::Cpu).expect("a network");
+            let gradients = gradients(&network, &x, n, fused);
+            (gradients, network.weights().expect("weights"))
+        };
+        let ((fused, fused_after), (composed, composed_after)) = (run(true), run(false));
+        for ((what, a), (_, b)) in fused.iter().zip(&composed) {
+            let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            assert!(largest > 0.0, "{name}: {what}: all zero");
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                assert!(
+                    (a - b).abs() <= 2e-5 * (b.abs() + largest),
+                    "{name}: {what}[{i}]: fused {a}, composed {b}"
+                );
+            }
+        }
+        for (key, a) in &fused_after.0 {
+            for (a, b) in a.data.iter().zip(&composed_after.0[key].data) {
+                assert!((a - b).abs() <= 1e-6, "{name}: {key}: {a}, {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    for &(name, input, layers) in CASES {
+        let architecture = architecture(input, layers);
+        let weights = weights(&architecture);
+        for n in [1, 30, 67] {
+            let x = numbers(n * architecture.input.len(), 2);
+            let run = |threads| {
+                let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+                let network =
+                    Network::new(&architecture, &weights, &Device::Cpu).expect("a network");
+                let gradients = pool
+                    .expect("threads")
+                    .install(|| gradients(&network, &x, n, true));
+                (gradients, network.weights().expect("weights"))
+            };
+            let one = run(1);
+            for threads in [2, 3, 8] {
+                assert!(one == run(threads), "{name}: batch {n}, {threads} threads");
+            }
+        }
+    }
+}
