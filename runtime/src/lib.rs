@@ -44,6 +44,3 @@ pub use op::{
 pub const KERNELS: &str = kernel::NAME;
 
 pub use shape::{DType, OutputActivation, Shape};
-
-/// Name of the kernels that this build uses: `portable` defines the arithmetic.
-pub const KERNELS: &str = "portable";

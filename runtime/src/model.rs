@@ -133,11 +133,6 @@ impl<'a> Model<'a> {
         .unwrap_or("")
     }
 
-    /// The CRC-32 stored in the file: it identifies the model.
-    pub const fn crc(&self) -> u32 {
-        u32::from_le_bytes(bytes(self.file, header::CRC))
-    }
-
     /// sha256 of the recipe that the model was trained with.
     pub const fn recipe_hash(&self) -> [u8; 32] {
         bytes(self.file, header::RECIPE)

@@ -7,7 +7,6 @@ pub mod compare;
 pub mod graph;
 pub mod host;
 pub mod layers;
-pub mod link;
 pub mod lower;
 pub mod naive;
 pub mod pair;

@@ -12,8 +12,14 @@ use protocol::DeviceError;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use runtime::Model;
-use verifier::link::{Client, LinkError, Qemu, target};
+use verifier::{
+    backend::Backend,
+    host::Host,
+    link::{Client, Device, LinkError, Qemu, target},
+};
 
+/// Test images on each machine; `trainer verify` compares more, with the ONNX model.
+const IMAGES: usize = 100;
 /// Bytes of noise on each machine; more on the first one.
 const NOISE: usize = 64 * 1024;
 const MUCH_NOISE: usize = 1024 * 1024;
@@ -108,6 +114,39 @@ fn noise_never_hangs_it() {
             "{name}: {noise} bytes of noise in {:.1} s",
             begin.elapsed().as_secs_f64()
         );
+    }
+}
+
+/// The first test images of MNIST.
+fn test_images(count: usize) -> Vec<Vec<u8>> {
+    let folder = root().join("models/mnist");
+    let recipe = trainer::recipe::Recipe::load(&folder.join("recipe.toml"), &[]).unwrap();
+    let architecture =
+        trainer::architecture::Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let (input, classes) = (architecture.input, architecture.classes());
+    let data = trainer::dataset::load(&recipe.data, input, classes, &folder).unwrap();
+    (0..count)
+        .map(|i| data.test.images.get(i).to_vec())
+        .collect()
+}
+
+#[test]
+fn every_machine_gives_the_logits_of_the_host() {
+    let file = model_file();
+    let model = Model::new(&file).unwrap();
+    let images = test_images(IMAGES);
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let expected = Host::new(&file).unwrap().logits(&images).unwrap();
+    for name in machines() {
+        let qemu = Qemu::start(target::machine(name).unwrap(), None).unwrap();
+        let mut device = Device::new(qemu, name, &model).unwrap();
+        let begin = Instant::now();
+        let got = device.logits(&images).unwrap();
+        let mismatching = got.iter().flatten().zip(expected.iter().flatten());
+        let mismatching = mismatching.filter(|(a, b)| a != b).count();
+        let rate = images.len() as f64 / begin.elapsed().as_secs_f64();
+        println!("{name}: {rate:.1} images/s, mismatching logits: {mismatching}");
+        assert_eq!(got, expected, "{name}");
     }
 }
 

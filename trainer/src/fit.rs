@@ -130,7 +130,7 @@ fn update(
     if !value.is_finite() {
         return Err(FitError::NotFinite { step, loss: value });
     }
-    let store = loss.backward()?;
+    let store = network.gradients(&loss)?;
     let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
     for parameter in network.parameters() {
         if let Some(gradient) = store.get(parameter.var.as_tensor()) {

@@ -1,5 +1,11 @@
-//! Operators of the network. [`composed`] builds them from candle's own, for any device, with the right gradients;
-//! they are compared with Keras and with finite differences.
+//! The differentiable operators of a network, on NHWC tensors.
+//!
+//! [`composed`] builds every operator from candle's own ones: any device, any gradient. On the CPU a network uses the
+//! fused operators of the other modules (candle `CustomOp`s, whose inner loops are in [`kernel`]), applied by a [`tape`].
+//! Both are compared with Keras and with finite differences.
+//!
+//! Results are the same bits for any number of threads: work is split into chunks that depend only on the batch, and
+//! sums over chunks are made in order.
 
 pub mod activation;
 pub mod batch_norm;
