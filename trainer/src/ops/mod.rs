@@ -2,7 +2,7 @@
 //!
 //! [`composed`] builds every operator from candle's own ones: any device, any gradient. On the CPU a network uses the
 //! fused operators of the other modules (candle `CustomOp`s, whose inner loops are in [`kernel`]), applied by a [`tape`].
-//! Both are compared with Keras and with finite differences.
+//! Both are compared with Keras's numbers (`trainer/tests/layers.rs`) and with each other (`trainer/tests/network.rs`).
 //!
 //! Results are the same bits for any number of threads: work is split into chunks that depend only on the batch, and
 //! sums over chunks are made in order.

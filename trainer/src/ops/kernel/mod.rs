@@ -2,8 +2,7 @@
 //! and portable code. The instruction set is chosen at run time, so an ordinary release build uses the whole machine.
 //!
 //! All `unsafe` code of the operators is in this folder. Its functions are safe: they check their slices first.
-//! The portable routines are the definition; the others differ from them only by fused multiply-add, and the
-//! equality suite below compares them.
+//! The portable routines are the definition; the others differ from them only by fused multiply-add.
 
 pub mod conv;
 pub mod gemm;
