@@ -1,4 +1,4 @@
-//! Compute routines on slices, written once over the small instruction set [`Vector`] and compiled for AVX-512, AVX2 + FMA
+//! Compute routines on slices, written once over the small instruction set `Vector` and compiled for AVX-512, AVX2 + FMA
 //! and portable code. The instruction set is chosen at run time, so an ordinary release build uses the whole machine.
 //!
 //! All `unsafe` code of the operators is in this folder. Its functions are safe: they check their slices first.
