@@ -100,8 +100,12 @@ impl<I: Iterator<Item = u8>> Board for Script<I> {
 
 /// What the device answers to a stream of bytes, with room for uploads of `upload` bytes.
 fn answers(input: &[u8], upload: usize) -> Vec<u8> {
-    let file = built_in();
-    let model = Model::new(&file).unwrap();
+    answers_of(&built_in(), input, upload)
+}
+
+/// The same with another built-in model.
+fn answers_of(file: &[u8], input: &[u8], upload: usize) -> Vec<u8> {
+    let model = Model::new(file).unwrap();
     let mut board = Script {
         input: input.iter().copied(),
         output: Vec::new(),
@@ -188,6 +192,57 @@ fn it_classifies() {
             assert_eq!(answer, expected);
         },
     );
+}
+
+/// A valid file that states another CRC-32 of its golden image's logits (`docs/format.md`: at byte 52; the
+/// file's own CRC at byte 12 covers all other bytes).
+fn untrue(mut file: Vec<u8>) -> Vec<u8> {
+    file[52] ^= 1;
+    let crc = runtime::crc::Crc::NEW
+        .update(&file[..12])
+        .update(&file[16..])
+        .finish();
+    file[12..16].copy_from_slice(&crc.to_le_bytes());
+    file
+}
+
+#[test]
+fn it_refuses_to_classify_after_a_failed_self_test() {
+    let mut input = frame(1, Request::Classify { image: &IMAGE });
+    input.extend(frame(2, Request::Info));
+    let output = answers_of(&untrue(built_in()), &input, 0);
+    let mut frames = output.split(|&byte| byte == 0).map(<[u8]>::to_vec);
+    let mut refusal = frames.next().unwrap();
+    let packet: Packet<Answer<'_>> = protocol::decode(&mut refusal).unwrap();
+    assert_eq!(packet.body, Response::Error(DeviceError::SelfTestFailed));
+    let mut info = frames.next().unwrap();
+    let packet: Packet<Answer<'_>> = protocol::decode(&mut info).unwrap();
+    with_info(packet.body, |info| {
+        assert!(
+            matches!(info.self_test, SelfTest::Failed { expected, got } if expected == got ^ 1)
+        );
+    });
+}
+
+#[test]
+fn an_upload_that_fails_its_self_test_is_refused() {
+    let file = untrue(other());
+    let requests = [
+        Request::LoadBegin {
+            len: file.len() as u32,
+        },
+        Request::LoadChunk {
+            offset: 0,
+            bytes: &file,
+        },
+        Request::LoadCommit,
+        Request::Classify { image: &IMAGE },
+    ];
+    converse(&requests, 4096, |i, answer| match i {
+        2 => assert_eq!(answer, Response::Error(DeviceError::UploadSelfTestFailed)),
+        3 => assert!(matches!(answer, Response::Classified { logits, .. } if logits == LOGITS)),
+        _ => assert!(matches!(answer, Response::Loading { .. })),
+    });
 }
 
 #[test]
