@@ -1,5 +1,7 @@
 //! The firmware in QEMU: test images over the emulated serial port, logs, noise.
 
+use std::process::Stdio;
+
 use crate::{
     firmware,
     shell::{self, Failure},
@@ -30,26 +32,53 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         "--",
         "--nocapture",
     ]))?;
+    verify(&machines, images)
+}
+
+/// `trainer verify` on all machines at once: each spends most of its time waiting for the emulated serial port.
+fn verify(machines: &[String], images: usize) -> Result<(), Failure> {
+    let trainer = ["--release", "--locked", "-p", "trainer"];
+    shell::run(shell::cargo().arg("build").args(trainer))?;
+    let mut running = Vec::new();
     for machine in machines {
-        shell::run(
-            shell::cargo()
-                .args([
-                    "run",
-                    "--release",
-                    "--locked",
-                    "-p",
-                    "trainer",
-                    "--",
-                    "verify",
-                    "models/mnist",
-                ])
-                .args([
-                    "--against",
-                    &format!("qemu:{machine}"),
-                    "--limit",
-                    &images.to_string(),
-                ]),
-        )?;
+        let mut command = shell::cargo();
+        command
+            .arg("run")
+            .args(trainer)
+            .args([
+                "--",
+                "verify",
+                "models/mnist",
+                "--limit",
+                &images.to_string(),
+            ])
+            .args(["--against", &format!("qemu:{machine}")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command
+            .spawn()
+            .map_err(|error| Failure(format!("cargo does not start: {error}")))?;
+        running.push((machine, child));
     }
-    Ok(())
+    let mut failed = Vec::new();
+    for (machine, child) in running {
+        let output = child
+            .wait_with_output()
+            .map_err(|error| Failure(error.to_string()))?;
+        println!(
+            "\n{machine}\n{}",
+            String::from_utf8_lossy(&output.stdout).trim_end()
+        );
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+            failed.push(machine.as_str());
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure(format!(
+        "models/mnist does not verify on {}",
+        failed.join(", ")
+    )))
 }

@@ -17,7 +17,7 @@ use support::{BAUD, Hardware, Wire};
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 100 * 1024 }>> =
+static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 104 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
 
 struct Port(Uart<'static, Blocking>);

@@ -19,7 +19,7 @@ use support::{Buffered, Hardware};
 /// The processor clock.
 const CLOCK: u32 = 64_000_000;
 
-static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 100 * 1024 }>> =
+static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 104 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
 static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
 static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
