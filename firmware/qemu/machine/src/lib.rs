@@ -13,6 +13,7 @@ mod stack;
 use core::convert::Infallible;
 
 use app::Board;
+use cortex_m::{interrupt::InterruptNumber, peripheral::NVIC};
 use cortex_m_semihosting::debug;
 use defmt_semihosting as _;
 
@@ -27,6 +28,19 @@ pub trait Uart {
     fn poll(&mut self) -> Option<u8>;
     /// Waits until the byte can be sent.
     fn send(&mut self, byte: u8);
+    /// Number of the interrupt that is pending while there is a received byte.
+    fn interrupt(&self) -> u16;
+}
+
+/// The number, for the interrupt controller.
+#[derive(Clone, Copy)]
+struct Line(u16);
+
+// SAFETY: the number never changes.
+unsafe impl InterruptNumber for Line {
+    fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// A machine: its UART and its clock.
@@ -51,6 +65,13 @@ impl<U: Uart> Board for Machine<U> {
             if let Some(byte) = self.uart.poll() {
                 return Ok(byte);
             }
+            // The processor sleeps until the interrupt is pending. Interrupts are masked: none is taken.
+            cortex_m::interrupt::disable();
+            let line = Line(self.uart.interrupt());
+            NVIC::unpend(line);
+            // SAFETY: no code relies on this interrupt's mask.
+            unsafe { NVIC::unmask(line) };
+            cortex_m::asm::wfi();
         }
     }
 

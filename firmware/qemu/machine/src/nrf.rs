@@ -2,6 +2,9 @@
 
 use crate::{Uart, register::Register};
 
+/// The receiver's bit of the interrupt enable register.
+const RECEIVED: u32 = 1 << 2;
+const INTERRUPT: u16 = 2;
 const BASE: usize = 0x4000_2000;
 const ENABLED: u32 = 4;
 /// 115,200 baud.
@@ -33,6 +36,7 @@ impl NrfUart {
         register(0x514).write(RECEIVE_PIN);
         register(0x524).write(BAUD);
         register(0x500).write(ENABLED);
+        register(0x304).write(RECEIVED);
         start_receiver.write(1);
         start_transmitter.write(1);
         Self {
@@ -61,5 +65,9 @@ impl Uart for NrfUart {
         self.transmitted.write(0);
         self.transmit.write(byte.into());
         self.busy = true;
+    }
+
+    fn interrupt(&self) -> u16 {
+        INTERRUPT
     }
 }

@@ -20,7 +20,7 @@ fn main() -> ! {
     let mut machine = Machine {
         name: "mps2-an385",
         // SAFETY: the CMSDK UART of this board, used only here.
-        uart: unsafe { CmsdkUart::new(0x4000_4000) },
+        uart: unsafe { CmsdkUart::new(0x4000_4000, 0) },
         clock: Clock::start(peripherals.SYST, CLOCK),
     };
     match BUFFERS.serve(&mut machine) {}

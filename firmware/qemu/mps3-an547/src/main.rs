@@ -20,7 +20,7 @@ fn main() -> ! {
     let mut machine = Machine {
         name: "mps3-an547",
         // SAFETY: the CMSDK UART of this board, used only here.
-        uart: unsafe { CmsdkUart::new(0x5930_3000) },
+        uart: unsafe { CmsdkUart::new(0x5930_3000, 33) },
         clock: Clock::start(peripherals.SYST, CLOCK),
     };
     match BUFFERS.serve(&mut machine) {}
