@@ -1,0 +1,470 @@
+//! Every operator against the naive reference, value by value, over random shapes, parameters and images.
+
+mod oracle;
+
+use proptest::prelude::*;
+use runtime::encode::{
+    AffineParam, DType, ModelSpec, OpSpec, OutputActivation, PoolSpec, Post, Shape, TensorSpec,
+    encode,
+};
+use runtime::{Model, fixed};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `low..=high`.
+    fn range(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.next() % (high - low + 1) as u64) as i64
+    }
+
+    fn chance(&mut self, of: u64) -> bool {
+        self.next() % of == 0
+    }
+
+    /// Extremes are as frequent as everything between them.
+    fn byte(&mut self) -> u8 {
+        match self.range(0, 5) {
+            0 => 0,
+            1 => 255,
+            2 => 128,
+            _ => self.range(0, 255) as u8,
+        }
+    }
+
+    /// A weight such that `count` of them, times 255, stay below 2^24 with room for a bias.
+    fn weight(&mut self, count: usize) -> i8 {
+        let limit = (((1 << 24) - 70_000) / 255 / count.max(1) as i64).min(127);
+        match self.range(0, 5) {
+            0 => limit as i8,
+            1 => -limit as i8,
+            2 => self.range(-limit.min(2), limit.min(2)) as i8,
+            _ => self.range(-limit, limit) as i8,
+        }
+    }
+
+    fn table(&mut self) -> Box<[u8; 256]> {
+        Box::new(std::array::from_fn(|_| self.byte()))
+    }
+
+    fn dtype(&mut self) -> DType {
+        if self.chance(2) { DType::U8 } else { DType::I8 }
+    }
+
+    /// Shifts near those that keep values in range, so that ties and saturation both happen.
+    fn post(&mut self, channels: usize, dtype: DType, table: bool) -> Post {
+        if dtype == DType::I32 {
+            return Post::default();
+        }
+        let count = if self.chance(3) { 1 } else { channels };
+        Post {
+            shift: (0..count)
+                .map(|_| match self.range(0, 9) {
+                    0 => self.range(-24, 31),
+                    1 => self.range(-2, 0),
+                    _ => self.range(1, 16),
+                } as i8)
+                .collect(),
+            table: (table && self.chance(4)).then(|| self.table()),
+        }
+    }
+}
+
+fn shape(h: u16, w: u16, c: u16) -> Shape {
+    Shape { h, w, c }
+}
+
+/// A random operator on a tensor; the description of its output.
+fn random_op(
+    random: &mut Random,
+    kind: usize,
+    input: usize,
+    x: TensorSpec,
+) -> (OpSpec, TensorSpec) {
+    let output = input + 1;
+    let dtype = random.dtype();
+    let channels = usize::from(x.shape.c);
+    match kind {
+        0 => {
+            let count = if random.chance(2) {
+                channels
+            } else {
+                x.shape.len()
+            };
+            let params = (0..count)
+                .map(|_| AffineParam {
+                    mul: random.range(-32_768, 32_767) as i16,
+                    add: random.range(-8_000_000, 8_000_000) as i32,
+                    shift: random.range(0, 31) as u8,
+                })
+                .collect();
+            let spec = TensorSpec {
+                shape: x.shape,
+                dtype,
+            };
+            (
+                OpSpec::Affine {
+                    input,
+                    output,
+                    params,
+                },
+                spec,
+            )
+        }
+        1 => random_conv(random, input, x),
+        2 => {
+            let units = random.range(1, 19) as u16;
+            let count = x.shape.len();
+            (
+                OpSpec::Dense {
+                    input,
+                    output,
+                    weight: (0..count * usize::from(units))
+                        .map(|_| random.weight(count))
+                        .collect(),
+                    bias: (0..units)
+                        .map(|_| random.range(-60_000, 60_000) as i32)
+                        .collect(),
+                    post: random.post(usize::from(units), dtype, true),
+                },
+                TensorSpec {
+                    shape: shape(1, 1, units),
+                    dtype,
+                },
+            )
+        }
+        3 => {
+            let (mut size, mut stride, mut pad, mut out) = ([0; 2], [0; 2], [0; 2], [0; 2]);
+            for (axis, n) in [x.shape.h, x.shape.w].into_iter().enumerate() {
+                size[axis] = random.range(1, i64::from(n).min(4)) as u8;
+                stride[axis] = random.range(1, 3) as u8;
+                pad[axis] = random.range(0, i64::from(size[axis]) - 1) as u8;
+                // Windows may overhang at the end as long as they begin inside.
+                let most = (i64::from(n) + i64::from(pad[axis]) - 1) / i64::from(stride[axis]) + 1;
+                out[axis] = random.range(1, most) as u16;
+            }
+            (
+                OpSpec::MaxPool {
+                    input,
+                    output,
+                    size,
+                    stride,
+                    pad,
+                },
+                TensorSpec {
+                    shape: shape(out[0], out[1], x.shape.c),
+                    dtype: x.dtype,
+                },
+            )
+        }
+        4 => {
+            let (mut size, mut stride, mut out) = ([0; 2], [0; 2], [0; 2]);
+            for (axis, n) in [x.shape.h, x.shape.w].into_iter().enumerate() {
+                size[axis] = random.range(1, i64::from(n)) as u16;
+                stride[axis] = random.range(1, 3) as u16;
+                out[axis] = (n - size[axis]) / stride[axis] + 1;
+            }
+            (
+                OpSpec::AvgPool {
+                    input,
+                    output,
+                    size,
+                    stride,
+                    multiplier: random.range(-128, 127) as i8,
+                    post: random.post(channels, dtype, true),
+                },
+                TensorSpec {
+                    shape: shape(out[0], out[1], x.shape.c),
+                    dtype,
+                },
+            )
+        }
+        5 => {
+            let b = random.range(0, input as i64) as usize;
+            (
+                OpSpec::Add {
+                    a: input,
+                    b,
+                    output,
+                    shift_a: random.range(0, 14) as u8,
+                    shift_b: random.range(0, 14) as u8,
+                    post: random.post(channels, dtype, true),
+                },
+                TensorSpec {
+                    shape: x.shape,
+                    dtype,
+                },
+            )
+        }
+        _ => {
+            let table = random.table();
+            (
+                OpSpec::Table {
+                    input,
+                    output,
+                    table,
+                },
+                TensorSpec {
+                    shape: x.shape,
+                    dtype,
+                },
+            )
+        }
+    }
+}
+
+fn random_conv(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, TensorSpec) {
+    let dtype = random.dtype();
+    let ci = x.shape.c;
+    let (groups, co) = match random.range(0, 3) {
+        0 => (ci, ci),                                           // depthwise
+        1 => (ci, ci * random.range(2, 3) as u16),               // depthwise with a multiplier
+        2 if ci % 2 == 0 => (2, 2 * random.range(1, 10) as u16), // grouped
+        _ => (1, random.range(1, 35) as u16),
+    };
+    let (mut kernel, mut stride, mut pad, mut map) = ([0; 2], [0; 2], [0; 2], [0; 2]);
+    for (axis, n) in [x.shape.h, x.shape.w].into_iter().enumerate() {
+        kernel[axis] = random.range(1, 5) as u8;
+        stride[axis] = random.range(1, 3) as u8;
+        pad[axis] = random.range(0, i64::from(kernel[axis]) - 1) as u8;
+        let most = (i64::from(n) + i64::from(pad[axis]) - 1) / i64::from(stride[axis]) + 1;
+        map[axis] = random.range(1, most) as u16;
+    }
+    let pool = random.chance(2).then(|| PoolSpec {
+        size: std::array::from_fn(|a| random.range(1, i64::from(map[a]).min(3)) as u8),
+        stride: std::array::from_fn(|_| random.range(1, 3) as u8),
+    });
+    let out: [u16; 2] = std::array::from_fn(|a| match pool {
+        Some(pool) => (map[a] - u16::from(pool.size[a])) / u16::from(pool.stride[a]) + 1,
+        None => map[a],
+    });
+    let count = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(ci / groups);
+    let op = OpSpec::Conv {
+        input,
+        output: input + 1,
+        kernel,
+        stride,
+        pad,
+        conv: map,
+        groups,
+        weight: (0..count * usize::from(co))
+            .map(|_| random.weight(count))
+            .collect(),
+        bias: (0..co)
+            .map(|_| random.range(-60_000, 60_000) as i32)
+            .collect(),
+        pool,
+        post: random.post(usize::from(co), dtype, true),
+    };
+    let y = TensorSpec {
+        shape: shape(out[0], out[1], co),
+        dtype,
+    };
+    (op, y)
+}
+
+/// A chain of operators, then logits.
+fn random_model(seed: u64, input: Shape, kinds: &[usize]) -> ModelSpec {
+    let mut random = Random(seed);
+    let mut tensors = vec![TensorSpec {
+        shape: input,
+        dtype: DType::U8,
+    }];
+    let mut ops = Vec::new();
+    for &kind in kinds {
+        let at = tensors.len() - 1;
+        let (mut op, spec) = random_op(&mut random, kind, at, tensors[at]);
+        // A residual connection needs an earlier tensor of the same shape; else the tensor is added to itself.
+        if let OpSpec::Add { b, .. } = &mut op
+            && tensors[*b].shape != tensors[at].shape
+        {
+            *b = at;
+        }
+        ops.push(op);
+        tensors.push(spec);
+    }
+    let at = tensors.len() - 1;
+    let count = tensors[at].shape.len();
+    let classes = random.range(1, 6) as u16;
+    ops.push(OpSpec::Dense {
+        input: at,
+        output: at + 1,
+        weight: (0..count * usize::from(classes))
+            .map(|_| random.weight(count))
+            .collect(),
+        bias: (0..classes)
+            .map(|_| random.range(-60_000, 60_000) as i32)
+            .collect(),
+        post: Post::default(),
+    });
+    tensors.push(TensorSpec {
+        shape: shape(1, 1, classes),
+        dtype: DType::I32,
+    });
+    ModelSpec {
+        name: "random".into(),
+        recipe_hash: [7; 32],
+        tensors,
+        ops,
+        logit_exponents: vec![-3; usize::from(classes)],
+        output: OutputActivation::Linear,
+        golden_image: None,
+    }
+}
+
+/// Every tensor of every operator, in the runtime and in the reference.
+fn check(model: &ModelSpec, seed: u64) -> Result<(), TestCaseError> {
+    let file = encode(model).map_err(|e| TestCaseError::fail(format!("{e}")))?;
+    let loaded = Model::new(&file).map_err(|e| TestCaseError::fail(format!("{e}")))?;
+    let mut random = Random(seed);
+    let image: Vec<u8> = (0..model.tensors[0].shape.len())
+        .map(|_| random.byte())
+        .collect();
+    let expected = oracle::run(model, &image);
+    // A dirty arena: no operator may rely on zeros.
+    let mut arena = vec![0xa5; loaded.arena_len()];
+    let mut got: Vec<Vec<i64>> = Vec::new();
+    let logits = loaded
+        .run_with(&image, &mut arena, |event| {
+            got.push(match event.op.output.dtype {
+                DType::U8 => event.bytes.iter().map(|&b| i64::from(b)).collect(),
+                DType::I8 => event.bytes.iter().map(|&b| i64::from(b as i8)).collect(),
+                DType::I32 => event
+                    .bytes
+                    .chunks(4)
+                    .map(|b| i64::from(i32::from_le_bytes(b.try_into().unwrap())))
+                    .collect(),
+            });
+        })
+        .map_err(|e| TestCaseError::fail(format!("{e}")))?;
+    let last: Vec<i64> = logits.accumulators().map(i64::from).collect();
+    prop_assert_eq!(Some(&last), expected.last());
+    prop_assert_eq!(&got, &expected);
+    Ok(())
+}
+
+/// Miri interprets: a few cases there, many elsewhere. No files are written for failures.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: if cfg!(miri) { 3 } else { 400 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+macro_rules! operator {
+    ($($name:ident = $kind:literal;)*) => {
+        proptest! {
+            #![proptest_config(config())]
+            $(
+                #[test]
+                fn $name(seed: u64, signed: bool, h in 1u16..8, w in 1u16..8, c in 1u16..20) {
+                    // A table in front makes the operator's input signed.
+                    let kinds: &[usize] = if signed { &[6, $kind] } else { &[$kind] };
+                    check(&random_model(seed, Shape { h, w, c }, kinds), seed ^ 1)?;
+                }
+            )*
+
+            #[test]
+            fn chain(seed: u64, kinds in proptest::collection::vec(0usize..7, 1..6), h in 1u16..7, w in 1u16..7, c in 1u16..5) {
+                check(&random_model(seed, Shape { h, w, c }, &kinds), seed ^ 1)?;
+            }
+
+            #[test]
+            fn rounding(acc in -(1i32 << 24) + 1..1 << 24, shift in -24i8..=31) {
+                let exact = oracle::round(i64::from(acc), i64::from(shift));
+                prop_assert_eq!(i64::from(fixed::requantize(acc, shift, DType::U8)), exact.clamp(0, 255));
+                prop_assert_eq!(i64::from(fixed::requantize(acc, shift, DType::I8) as i8), exact.clamp(-128, 127));
+            }
+        }
+    };
+}
+
+operator! {
+    affine = 0;
+    conv = 1;
+    dense = 2;
+    max_pool = 3;
+    avg_pool = 4;
+    add = 5;
+    table = 6;
+}
+
+/// Every accumulator near every tie and every limit of saturation.
+#[test]
+fn rounding_at_ties_and_limits() {
+    let wide = if cfg!(miri) { 4 } else { 1200 };
+    for shift in -24i8..=31 {
+        for dtype in [DType::U8, DType::I8] {
+            for centre in [0i64, 127, -128, 255, 256, -129] {
+                let unit = 1i64 << shift.max(0);
+                for half in [0, unit / 2] {
+                    let middle = centre * unit + half;
+                    for acc in middle - wide..=middle + wide {
+                        if acc.abs() >= 1 << 24 {
+                            continue;
+                        }
+                        let exact = oracle::round(acc, i64::from(shift));
+                        let got = fixed::requantize(acc as i32, shift, dtype);
+                        let (got, exact) = match dtype {
+                            DType::U8 => (i64::from(got), exact.clamp(0, 255)),
+                            _ => (i64::from(got as i8), exact.clamp(-128, 127)),
+                        };
+                        assert_eq!(got, exact, "acc {acc}, shift {shift}, {dtype:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The accumulator at its bound, with weights of 127 and a saturated image: no overflow, exact logits.
+#[test]
+fn accumulators_at_the_limit() {
+    // 127 * 255 * 518 = 16,775,430; the bias fills up to 2^24 - 1.
+    let count = 518u16;
+    let bias = (1 << 24) - 1 - 127 * 255 * i32::from(count);
+    let model = |bias: i32| ModelSpec {
+        name: String::new(),
+        recipe_hash: [0; 32],
+        tensors: vec![
+            TensorSpec {
+                shape: shape(1, 1, count),
+                dtype: DType::U8,
+            },
+            TensorSpec {
+                shape: shape(1, 1, 2),
+                dtype: DType::I32,
+            },
+        ],
+        ops: vec![OpSpec::Dense {
+            input: 0,
+            output: 1,
+            weight: [[127; 518], [-127; 518]].concat(),
+            bias: vec![bias, -bias],
+            post: Post::default(),
+        }],
+        logit_exponents: vec![0, 0],
+        output: OutputActivation::Softmax,
+        golden_image: None,
+    };
+    let file = encode(&model(bias)).unwrap();
+    let loaded = Model::new(&file).unwrap();
+    let mut arena = vec![0; loaded.arena_len()];
+    let logits = loaded.run(&[255; 518], &mut arena).unwrap();
+    let got: Vec<i32> = logits.accumulators().collect();
+    assert_eq!(got, [(1 << 24) - 1, 1 - (1 << 24)]);
+    let refused = encode(&model(bias + 1)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the model is not valid: operator 0: malformed operator: an accumulator could reach 2^24, channel 0, bound 16777216"
+    );
+}
