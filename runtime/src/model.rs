@@ -292,6 +292,22 @@ impl Model<'static> {
             Err(error) => panic!("{}", error.message()),
         }
     }
+
+    /// Working memory of `N` bytes for this model, for a `static` or `const`: too small an `N` does not compile.
+    ///
+    /// ```ignore
+    /// static ARENA: Mutex<Aligned<[u8; 7008]>> = Mutex::new(MODEL.arena());
+    /// ```
+    ///
+    /// # Panics
+    /// If `N` is less than [`Model::arena_len`]: in a constant, as a compile-time error.
+    pub const fn arena<const N: usize>(&self) -> Aligned<[u8; N]> {
+        assert!(
+            N >= self.arena_len(),
+            "the arena is smaller than Model::arena_len"
+        );
+        Aligned([0; N])
+    }
 }
 
 /// Bytes at a multiple of 4; made by [`include_model!`](crate::include_model).
