@@ -1,7 +1,10 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, Value, bias_of, dot, part, store};
+use super::{BLOCK, Span, Value, bias_of, part, store};
 use crate::op::{Conv, Layout, Tensor};
+
+/// Values of a window that are widened at a time.
+const CHUNK: usize = 64;
 
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
@@ -78,7 +81,8 @@ fn window<X: Value>(
     }
 }
 
-/// One map position; weights `[co][kh][kw][ci / groups]`.
+/// One map position; weights `[co][kh][kw][ci / groups]`. The window is copied, widened, a chunk at a time, in the order
+/// of the weights (positions outside the map as 0); each chunk serves all channels of the block.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
 fn rows<X: Value>(
@@ -93,34 +97,114 @@ fn rows<X: Value>(
 ) {
     let ci = usize::from(input.shape.c);
     let columns = usize::from(input.shape.w);
-    let kw = usize::from(conv.window.size[1]);
+    let [kh, kw] = conv.window.size.map(usize::from);
     let groups = usize::from(conv.groups.get());
     let depth = ci / groups;
-    // With one group a row of the window is one run of values; else there is one run per position.
-    let (runs, len, x_step) = if groups == 1 {
-        (1, h.len * ci, 0)
-    } else {
-        (h.len, depth, ci)
+    let mut accs = [0; BLOCK];
+    for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
+        *acc = bias_of(conv.bias, first + j);
+    }
+    let mut chunk = Chunk::new();
+    let mut multiply = |start: usize, values: &[i16]| {
+        for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
+            let at = (first + j) * conv.per_channel + start;
+            *acc += dot_wide(values, part(conv.weights, at, values.len()));
+        }
     };
-    for (j, best) in best.iter_mut().enumerate() {
-        let weights = part(
-            conv.weights,
-            (first + j) * conv.per_channel,
-            conv.per_channel,
-        );
-        let mut acc = bias_of(conv.bias, first + j);
-        for ky in 0..v.len {
-            let x_at = ((v.start + ky) * columns + h.start) * ci + group * depth;
-            let w_at = ((v.skip + ky) * kw + h.skip) * depth;
-            for run in 0..runs {
-                acc += dot::<X>(
-                    part(x, x_at + run * x_step, len),
-                    part(weights, w_at + run * depth, len),
-                );
+    for ky in 0..kh {
+        let row = ky.wrapping_sub(v.skip);
+        if row >= v.len {
+            chunk.zeros(kw * depth, &mut multiply);
+            continue;
+        }
+        let at = ((v.start + row) * columns + h.start) * ci;
+        chunk.zeros(h.skip * depth, &mut multiply);
+        if groups == 1 {
+            chunk.values::<X>(part(x, at, h.len * ci), &mut multiply);
+        } else {
+            for kx in 0..h.len {
+                let values = part(x, at + kx * ci + group * depth, depth);
+                chunk.values::<X>(values, &mut multiply);
             }
         }
+        chunk.zeros((kw - h.skip - h.len) * depth, &mut multiply);
+    }
+    chunk.flush(&mut multiply);
+    for (best, acc) in best.iter_mut().zip(accs) {
         *best = acc.max(*best);
     }
+}
+
+/// Values of a window, widened to 16 bits, that wait for their multiplication.
+struct Chunk {
+    values: [i16; CHUNK],
+    len: usize,
+    /// Position in the window of the first value.
+    start: usize,
+}
+
+impl Chunk {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            values: [0; CHUNK],
+            len: 0,
+            start: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn values<X: Value>(&mut self, mut values: &[u8], multiply: &mut impl FnMut(usize, &[i16])) {
+        while !values.is_empty() {
+            let room = self.values.get_mut(self.len..).unwrap_or_default();
+            let count = room.len().min(values.len());
+            let (now, later) = values.split_at_checked(count).unwrap_or((values, &[]));
+            for (to, &from) in room.iter_mut().zip(now) {
+                *to = X::widen(from) as i16;
+            }
+            self.advance(count, multiply);
+            values = later;
+        }
+    }
+
+    #[inline(always)]
+    fn zeros(&mut self, mut count: usize, multiply: &mut impl FnMut(usize, &[i16])) {
+        while count > 0 {
+            let room = self.values.get_mut(self.len..).unwrap_or_default();
+            let now = room.len().min(count);
+            for to in room.iter_mut().take(now) {
+                *to = 0;
+            }
+            self.advance(now, multiply);
+            count -= now;
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, count: usize, multiply: &mut impl FnMut(usize, &[i16])) {
+        self.len += count;
+        if self.len >= CHUNK {
+            self.flush(multiply);
+        }
+    }
+
+    #[inline(always)]
+    fn flush(&mut self, multiply: &mut impl FnMut(usize, &[i16])) {
+        if let Some(values) = self.values.get(..self.len) {
+            multiply(self.start, values);
+        }
+        self.start += self.len;
+        self.len = 0;
+    }
+}
+
+/// `sum_i x[i] * w[i]`, over the shorter of the two.
+#[inline(always)]
+fn dot_wide(x: &[i16], w: &[u8]) -> i32 {
+    x.iter()
+        .zip(w)
+        .map(|(&x, &w)| i32::from(x) * i32::from(w as i8))
+        .sum()
 }
 
 /// One map position; weights `[kh][kw][co]`, one output channel per input channel.

@@ -1,0 +1,59 @@
+//! The base network: memory, size, and all its tensors against the naive reference.
+
+mod base;
+mod oracle;
+
+use runtime::encode::encode;
+use runtime::{DType, Model};
+
+#[test]
+fn arena_and_file_of_the_base_network() {
+    let file = encode(&base::base()).unwrap();
+    let model = Model::new(&file).unwrap();
+    // conv1's 13 * 13 * 32 and conv2's 5 * 5 * 64 values live at the same time; the image lies beside conv1's, in place.
+    assert_eq!(model.arena_len(), 13 * 13 * 32 + 5 * 5 * 64);
+    assert_eq!(model.ops().map(|op| op.macs()).sum::<u64>(), 2_797_756);
+    // 96,604 weights, 240 biases, 784 affine parameters, and less than 1 KB of the rest.
+    assert!(
+        file.len() < 96_604 + 4 * 240 + 8 * 784 + 1024,
+        "{}",
+        file.len()
+    );
+}
+
+#[test]
+#[cfg_attr(
+    miri,
+    ignore = "three million multiplications are too many to interpret"
+)]
+fn every_tensor_of_the_base_network() {
+    let spec = base::base();
+    let file = encode(&spec).unwrap();
+    let model = Model::new(&file).unwrap();
+    let mut arena = vec![0xff; model.arena_len()];
+    for image in [
+        vec![0; 784],
+        vec![255; 784],
+        (0..784u32).map(|i| (i * i >> 4) as u8).collect(),
+    ] {
+        let expected = oracle::run(&spec, &image);
+        let mut compared = 0;
+        model
+            .run_with(&image, &mut arena, |event| {
+                let width = event.op.output.dtype.size();
+                let got: Vec<i64> = event
+                    .bytes
+                    .chunks(width)
+                    .map(|b| match event.op.output.dtype {
+                        DType::U8 => i64::from(b[0]),
+                        DType::I8 => i64::from(b[0] as i8),
+                        DType::I32 => i64::from(i32::from_le_bytes(b.try_into().unwrap())),
+                    })
+                    .collect();
+                assert_eq!(got, expected[event.index], "operator {}", event.index);
+                compared += 1;
+            })
+            .unwrap();
+        assert_eq!(compared, 6);
+    }
+}
