@@ -27,7 +27,7 @@ impl Random {
     }
 
     fn chance(&mut self, of: u64) -> bool {
-        self.next() % of == 0
+        self.next().is_multiple_of(of)
     }
 
     /// Extremes are as frequent as everything between them.
@@ -225,9 +225,9 @@ fn random_conv(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, Ten
     let dtype = random.dtype();
     let ci = x.shape.c;
     let (groups, co) = match random.range(0, 3) {
-        0 => (ci, ci),                                           // depthwise
-        1 => (ci, ci * random.range(2, 3) as u16),               // depthwise with a multiplier
-        2 if ci % 2 == 0 => (2, 2 * random.range(1, 10) as u16), // grouped
+        0 => (ci, ci),                                                    // depthwise
+        1 => (ci, ci * random.range(2, 3) as u16), // depthwise with a multiplier
+        2 if ci.is_multiple_of(2) => (2, 2 * random.range(1, 10) as u16), // grouped
         _ => (1, random.range(1, 35) as u16),
     };
     let (mut kernel, mut stride, mut pad, mut map) = ([0; 2], [0; 2], [0; 2], [0; 2]);
