@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut classes = vec![0u32; model.classes()];
     for n in 0..images {
         for (i, pixel) in image.iter_mut().enumerate() {
-            *pixel = (i * (n + 3) >> 3) as u8;
+            *pixel = ((i * (n + 3)) >> 3) as u8;
         }
         let mut last = Instant::now();
         let logits = model.run_with(&image, &mut arena, |event| {

@@ -34,7 +34,7 @@ fn every_tensor_of_the_base_network() {
     for image in [
         vec![0; 784],
         vec![255; 784],
-        (0..784u32).map(|i| (i * i >> 4) as u8).collect(),
+        (0..784u32).map(|i| ((i * i) >> 4) as u8).collect(),
     ] {
         let expected = oracle::run(&spec, &image);
         let mut compared = 0;
