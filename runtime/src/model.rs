@@ -295,8 +295,14 @@ impl Model<'static> {
 
     /// Working memory of `N` bytes for this model, for a `static` or `const`: too small an `N` does not compile.
     ///
-    /// ```ignore
-    /// static ARENA: Mutex<Aligned<[u8; 7008]>> = Mutex::new(MODEL.arena());
+    /// ```
+    /// use runtime::{Aligned, Model, include_model};
+    /// use std::sync::Mutex;
+    ///
+    /// static MODEL: Model = Model::from_static(include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui/valid.fxp")));
+    /// static ARENA: Mutex<Aligned<[u8; 12]>> = Mutex::new(MODEL.arena());
+    /// assert_eq!(MODEL.run(&[5, 6, 7], &mut ARENA.lock().unwrap().0)?.argmax(), 0);
+    /// # Ok::<(), runtime::RunError>(())
     /// ```
     ///
     /// # Panics
@@ -317,9 +323,16 @@ pub struct Aligned<T: ?Sized>(pub T);
 
 /// Includes a fixed-point file as `&'static [u8]`, 4-byte aligned. The path is relative to the source file, as in `include_bytes!`.
 ///
-/// ```ignore
-/// static MODEL: Model = Model::from_static(include_model!("model.fxp")); // checked at compile time
-/// let mut arena = [0u8; MODEL.arena_len()]; // sized at compile time
+/// ```
+/// use runtime::{Model, include_model};
+///
+/// // Checked at compile time; a damaged file does not compile.
+/// static MODEL: Model = Model::from_static(include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui/valid.fxp")));
+/// // Sized at compile time.
+/// let mut arena = [0u8; MODEL.arena_len()];
+/// let logits = MODEL.run(&[5, 6, 7], &mut arena)?;
+/// assert!(logits.accumulators().eq([48, 2]));
+/// # Ok::<(), runtime::RunError>(())
 /// ```
 #[macro_export]
 macro_rules! include_model {
