@@ -80,7 +80,9 @@ fn run(job: Job) -> Result<(), Failure> {
             host::lint()?;
             host::test(&python::environment()?)?;
             host::document()?;
-            host::targets()
+            host::targets()?;
+            firmware::build_all()?;
+            qemu::test_all(qemu::IMAGES)
         }
         Job::Setup { install } => toolchain::setup(install),
         Job::Host => {
