@@ -23,10 +23,9 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         "test",
         "--release",
         "--locked",
-        "-p",
-        "verifier",
+        "--workspace", // the same features of the dependencies as in `cargo xtask host`: tract is built once
         "--features",
-        "qemu",
+        "verifier/qemu",
         "--test",
         "qemu",
         "--",
