@@ -20,6 +20,7 @@ pub const LIMIT: i64 = 1 << 24;
 
 /// What was proved about two files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// sha256 of model.int8.onnx, hexadecimal.
     pub onnx_sha256: String,
@@ -35,6 +36,7 @@ pub struct Certificate {
 
 /// What was proved about one operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerCertificate {
     /// Position in model.fxp.
     pub op: usize,

@@ -335,30 +335,15 @@ fn finish(
     if lowered.function.is_some() || post.table.is_some() {
         return Ok(());
     }
-    equal("number of quantizations", lowered.steps.len(), 1)?;
-    equal(
-        "output exponent",
-        Exponent::One(step.exponent),
-        lowered.record.exponent.clone(),
-    )?;
-    equal(
-        "unsigned output",
-        op.output.dtype == DType::U8,
-        step.zero_point == -128,
-    )?;
+    check_quantization(op, lowered)?;
     if lowered.relu && op.output.dtype != DType::U8 {
         return Err("relu in ONNX, a signed output in model.fxp".into());
     }
     Ok(())
 }
 
-fn check_affine(
-    op: &Op<'_>,
-    lowered: &Lowered,
-    affine: &Affine<'_>,
-    input: Input,
-    [mul, add]: [&crate::graph::Tensor; 2],
-) -> Result<Bound, String> {
+/// One QuantizeLinear, whose scale and zero point are those of the recorded output.
+fn check_quantization(op: &Op<'_>, lowered: &Lowered) -> Result<(), String> {
     let step = *lowered.steps.first().ok_or("no QuantizeLinear in ONNX")?;
     equal("number of quantizations", lowered.steps.len(), 1)?;
     equal(
@@ -370,7 +355,18 @@ fn check_affine(
         "unsigned output",
         op.output.dtype == DType::U8,
         step.zero_point == -128,
-    )?;
+    )
+}
+
+fn check_affine(
+    op: &Op<'_>,
+    lowered: &Lowered,
+    affine: &Affine<'_>,
+    input: Input,
+    [mul, add]: [&crate::graph::Tensor; 2],
+) -> Result<Bound, String> {
+    let step = *lowered.steps.first().ok_or("no QuantizeLinear in ONNX")?;
+    check_quantization(op, lowered)?;
     if lowered.relu && op.output.dtype != DType::U8
         || lowered.function.is_some()
         || lowered.max_pool.is_some()

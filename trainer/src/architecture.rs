@@ -100,6 +100,20 @@ pub struct Window {
     pub padding: Padding,
 }
 
+impl Window {
+    /// Rows and columns of padding that windows over `input` need for this `output`; before the input lies half of it,
+    /// rounded down.
+    pub fn overhang(&self, input: Shape, output: Shape) -> [usize; 2] {
+        let along = |n: usize, out: usize, axis: usize| {
+            ((out - 1) * self.stride[axis] + self.size[axis]).saturating_sub(n)
+        };
+        match self.padding {
+            Padding::Valid => [0, 0],
+            Padding::Same => [along(input.h, output.h, 0), along(input.w, output.w, 1)],
+        }
+    }
+}
+
 /// Penalty on a layer's kernel: `l1 * sum|w| + l2 * sum w^2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Regularizer {

@@ -12,7 +12,7 @@ use crate::{
     network::{Mode, Network},
     optimizer::Optimizer,
     preprocess::Preprocess,
-    recipe::{OptimizerRecipe, Recipe},
+    recipe::Recipe,
     schedule::Schedule,
 };
 
@@ -54,8 +54,11 @@ pub fn fit(
 ) -> Result<Vec<EpochLog>, FitError> {
     let train = &recipe.train;
     let steps = data.train.images.len().div_ceil(train.batch) as u64;
-    let rate = initial_rate(&train.optimizer);
-    let schedule = Schedule::new(&train.schedule, rate, steps * train.epochs as u64);
+    let schedule = Schedule::new(
+        &train.schedule,
+        train.optimizer.learning_rate(),
+        steps * train.epochs as u64,
+    );
     let mut optimizer = Optimizer::new(train.optimizer, train.clip);
     let validation = data.validation.as_ref().unwrap_or(&data.test);
     let mut history = Vec::new();
@@ -186,17 +189,4 @@ pub fn images(batch: &Batch, network: &Network) -> Result<Tensor, FitError> {
     let shape = network.architecture().input;
     let x = Tensor::from_slice(&batch.x, (batch.n, shape.h, shape.w, shape.c), &Device::Cpu)?;
     Ok(x.to_device(network.device())?)
-}
-
-fn initial_rate(optimizer: &OptimizerRecipe) -> f32 {
-    match *optimizer {
-        OptimizerRecipe::Sgd { learning_rate, .. }
-        | OptimizerRecipe::Rmsprop { learning_rate, .. }
-        | OptimizerRecipe::Adam { learning_rate, .. }
-        | OptimizerRecipe::Nadam { learning_rate, .. }
-        | OptimizerRecipe::Adamax { learning_rate, .. }
-        | OptimizerRecipe::Adamw { learning_rate, .. }
-        | OptimizerRecipe::Adagrad { learning_rate, .. }
-        | OptimizerRecipe::Lion { learning_rate, .. } => learning_rate,
-    }
 }

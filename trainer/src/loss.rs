@@ -1,6 +1,7 @@
 //! Losses from logits, with Keras's formulas: the mean over the batch.
 
 use candle_core::{D, DType, Result, Tensor};
+use verifier::tolerance::argmax;
 
 use crate::{architecture::OutputActivation, network::Parameter, recipe::LossRecipe};
 
@@ -96,18 +97,9 @@ pub fn penalty(parameters: &[Parameter]) -> Result<Option<Tensor>> {
 /// Those of the tensors' device.
 pub fn correct(logits: &Tensor, labels: &[u32]) -> Result<usize> {
     let rows: Vec<Vec<f32>> = logits.to_dtype(DType::F32)?.to_vec2()?;
-    let best = |row: &Vec<f32>| {
-        let mut best = 0;
-        for (index, &value) in row.iter().enumerate() {
-            if value > row[best] {
-                best = index;
-            }
-        }
-        best as u32
-    };
     Ok(rows
         .iter()
         .zip(labels)
-        .filter(|&(row, &label)| best(row) == label)
+        .filter(|&(row, &label)| argmax(row) == label as usize)
         .count())
 }

@@ -43,7 +43,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     sets.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let mut recipe = Recipe::load(&path, &sets)?;
     refuse(args, &recipe)?;
-    let hash = recipe.hash();
+    let recipe_sha256 = recipe.digest();
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
     let base = path.parent().unwrap_or(Path::new("."));
     let data = dataset::load(
@@ -99,7 +99,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
         .map_err(|error| failed(&error))?;
     let origin = Origin {
         name: &recipe.name,
-        recipe_sha256: digest(&hash),
+        recipe_sha256,
         class_names: &data.class_names,
     };
     let golden = recipe
@@ -218,13 +218,4 @@ fn safetensors(weights: &Weights) -> Result<Vec<u8>, Error> {
     views
         .and_then(|views| safetensors::serialize(views, None))
         .map_err(|error| Error::Failed(format!("weights: {error}")))
-}
-
-/// The 32 bytes of a hexadecimal sha256.
-fn digest(hex: &str) -> [u8; 32] {
-    std::array::from_fn(|i| {
-        hex.get(2 * i..2 * i + 2)
-            .and_then(|byte| u8::from_str_radix(byte, 16).ok())
-            .unwrap_or(0)
-    })
 }

@@ -24,20 +24,21 @@ impl Geometry {
         let side = |n: usize, axis: usize| {
             let (k, s) = (window.size[axis], window.stride[axis]);
             match window.padding {
-                Padding::Valid => ((n + s).saturating_sub(k) / s, 0),
-                Padding::Same => {
-                    let out = n.div_ceil(s);
-                    (out, ((out - 1) * s + k).saturating_sub(n) / 2)
-                }
+                Padding::Valid => (n + s).saturating_sub(k) / s,
+                Padding::Same => n.div_ceil(s),
             }
         };
-        let ((h, top), (w, left)) = (side(input.h, 0), side(input.w, 1));
+        let output = Shape {
+            h: side(input.h, 0),
+            w: side(input.w, 1),
+            c: input.c,
+        };
         Self {
             input,
-            output: [h, w],
+            output: [output.h, output.w],
             size: window.size,
             stride: window.stride,
-            before: [top, left],
+            before: window.overhang(input, output).map(|total| total / 2),
         }
     }
 

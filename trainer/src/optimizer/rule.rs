@@ -27,8 +27,7 @@ pub fn slot_names(recipe: &OptimizerRecipe) -> &'static [&'static str] {
         } => match (momentum > 0.0, centered) {
             (false, false) => &["velocity"],
             (true, false) => &["velocity", "momentum"],
-            (false, true) => &["velocity", "momentum", "average_gradient"],
-            (true, true) => &["velocity", "momentum", "average_gradient"],
+            (_, true) => &["velocity", "momentum", "average_gradient"],
         },
         OptimizerRecipe::Adam { amsgrad, .. } | OptimizerRecipe::Adamw { amsgrad, .. } => {
             if amsgrad {

@@ -3,7 +3,7 @@
 
 use super::{QuantizeError, table};
 use crate::{
-    architecture::{Activation, Architecture, Layer, LayerKind, Padding, Shape, Source, Window},
+    architecture::{Activation, Architecture, Layer, LayerKind, Shape, Source, Window},
     layout::transpose,
     preprocess::Preprocess,
     weights::Weights,
@@ -96,13 +96,7 @@ pub struct Graph {
 
 /// Padding `[top, left]` and whether any window reaches outside the map.
 fn padding(window: &Window, input: Shape, output: Shape) -> ([usize; 2], bool) {
-    let along = |n: usize, out: usize, axis: usize| {
-        ((out - 1) * window.stride[axis] + window.size[axis]).saturating_sub(n)
-    };
-    let total = match window.padding {
-        Padding::Valid => [0, 0],
-        Padding::Same => [along(input.h, output.h, 0), along(input.w, output.w, 1)],
-    };
+    let total = window.overhang(input, output);
     ([total[0] / 2, total[1] / 2], total != [0, 0])
 }
 

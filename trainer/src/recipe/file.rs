@@ -136,10 +136,17 @@ impl Recipe {
         toml::to_string_pretty(self).expect("every value of a recipe can be written as TOML")
     }
 
-    /// SHA-256 of [`Recipe::to_toml`], in hexadecimal.
+    /// SHA-256 of [`Recipe::to_toml`].
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.to_toml()).into()
+    }
+
+    /// [`Recipe::digest`] in hexadecimal.
     pub fn hash(&self) -> String {
-        let digest = Sha256::digest(self.to_toml());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digest()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use serde::{Deserialize, Serialize};
+use verifier::certificate::{Certificate, LayerCertificate};
 
 use crate::{
     architecture::Shape, callbacks::EpochLog, classification::Classification, file::write_atomic,
@@ -84,49 +85,7 @@ pub struct Layer {
     pub weight_bytes: Option<u64>,
     /// Bound and scales, from the certificate; filled in by [`build`].
     #[serde(default)]
-    pub operator: Option<Operator>,
-}
-
-/// Bound and scales of one operator of model.fxp.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Operator {
-    /// Position in model.fxp.
-    pub op: usize,
-    /// Layer of the recipe.
-    pub layer: String,
-    /// Kind of the operator.
-    pub kind: String,
-    /// Greatest possible magnitude of an accumulator over all images and channels.
-    pub bound: i64,
-    /// Output channel that has it.
-    pub channel: usize,
-    /// `2^24 - bound`.
-    pub margin: i64,
-    /// Power of two of one step of each input.
-    pub input_exponents: Vec<i32>,
-    /// Power of two of one step of the weights, per output channel; empty without weights.
-    pub weight_exponents: Vec<i32>,
-    /// Power of two of one step of the output; one per class for the logits.
-    pub output_exponents: Vec<i32>,
-    /// True if an activation table was proved over all 256 inputs.
-    pub table: bool,
-}
-
-/// The proof, operator by operator; `trainer verify` recomputes it from the two files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// sha256 of model.int8.onnx, hexadecimal.
-    pub onnx_sha256: String,
-    /// sha256 of model.fxp, hexadecimal.
-    pub fxp_sha256: String,
-    /// 2^24: every accumulator stays below.
-    pub limit: i64,
-    /// Smallest margin of all operators.
-    pub margin: i64,
-    /// One entry per operator.
-    pub layers: Vec<Operator>,
+    pub operator: Option<LayerCertificate>,
 }
 
 /// Bytes on a device.

@@ -1,7 +1,7 @@
 use super::*;
 
-fn operator(op: usize, layer: &str, kind: &str, bound: i64, weights: &[i32]) -> Operator {
-    Operator {
+fn operator(op: usize, layer: &str, kind: &str, bound: i64, weights: &[i32]) -> LayerCertificate {
+    LayerCertificate {
         op,
         layer: layer.into(),
         kind: kind.into(),

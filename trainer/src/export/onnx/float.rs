@@ -5,9 +5,7 @@ use super::{
     builder::{Builder, Value, float as float_attribute, int, window},
 };
 use crate::{
-    architecture::{
-        Architecture, Layer, LayerKind, OutputActivation, Padding, Shape, Source, Window,
-    },
+    architecture::{Architecture, Layer, LayerKind, OutputActivation, Shape, Source},
     export::{ExportError, Origin},
     layout::{chw_from_hwc, transpose},
     preprocess::Preprocess,
@@ -54,20 +52,6 @@ pub fn float(
 struct Writer<'a> {
     builder: Builder,
     weights: &'a Weights,
-}
-
-/// Padding `[top, left]`.
-fn pad(window: &Window, input: Shape, output: Shape) -> [usize; 2] {
-    let total = |n: usize, out: usize, axis: usize| {
-        ((out - 1) * window.stride[axis] + window.size[axis]).saturating_sub(n)
-    };
-    match window.padding {
-        Padding::Valid => [0, 0],
-        Padding::Same => [
-            total(input.h, output.h, 0) / 2,
-            total(input.w, output.w, 1) / 2,
-        ],
-    }
 }
 
 impl Writer<'_> {
@@ -142,7 +126,7 @@ impl Writer<'_> {
                     self.builder
                         .f32(&format!("{name}/weight"), &[*filters, ci, kh, kw], &oihw);
                 let bias = self.bias(layer, *use_bias, *filters)?;
-                let padding = pad(size, input, output);
+                let padding = size.overhang(input, output).map(|total| total / 2);
                 let mut attributes =
                     window(size.size, size.stride, padding, input, [output.h, output.w]);
                 attributes.push(int("group", *groups as i64));
@@ -183,7 +167,7 @@ impl Writer<'_> {
                 )
             }
             LayerKind::MaxPool { window: size } => {
-                let padding = pad(size, input, output);
+                let padding = size.overhang(input, output).map(|total| total / 2);
                 let attributes =
                     window(size.size, size.stride, padding, input, [output.h, output.w]);
                 let x = self.builder.map(x, name);
@@ -194,7 +178,7 @@ impl Writer<'_> {
                 )
             }
             LayerKind::AvgPool { window: size } => {
-                let padding = pad(size, input, output);
+                let padding = size.overhang(input, output).map(|total| total / 2);
                 let mut attributes =
                     window(size.size, size.stride, padding, input, [output.h, output.w]);
                 attributes.push(int("count_include_pad", 0));
