@@ -8,6 +8,7 @@ pub mod classification;
 pub mod cli;
 pub mod command;
 pub mod dataset;
+pub mod device;
 pub mod error;
 pub mod export;
 pub mod file;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     calibrate::Calibration,
     callbacks::{self, Plan, progress::Display},
     cli::{FitArgs, VerifyArgs},
-    dataset,
+    dataset, device,
     error::Error,
     export::{self, Origin},
     file, fit,
@@ -43,6 +43,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     sets.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let mut recipe = Recipe::load(&path, &sets)?;
     refuse(args, &recipe)?;
+    let target = device::open(&args.device)?;
     let recipe_sha256 = recipe.digest();
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
     let base = path.parent().unwrap_or(Path::new("."));
@@ -73,7 +74,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
 
     let initial = initial_weights(&architecture, recipe.train.seed);
     write(&dir.join("initial.safetensors"), &safetensors(&initial)?)?;
-    let network = Network::new(&architecture, &initial, &Device::Cpu).map_err(device)?;
+    let network = Network::new(&architecture, &initial, &target).map_err(device)?;
     let plan = Plan {
         name: recipe.name.clone(),
         epochs: recipe.train.epochs,
@@ -130,7 +131,6 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
 fn refuse(args: &FitArgs, recipe: &Recipe) -> Result<(), Error> {
     let callbacks = &recipe.train.callbacks;
     let asked = [
-        (args.device != "cpu", "--device other than cpu"),
         (args.threads.is_some(), "--threads"),
         (args.start.resume, "--resume"),
         (args.start.warm_start.is_some(), "--warm-start"),
