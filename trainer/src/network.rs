@@ -12,7 +12,7 @@ use crate::{
         self, activation, batch_norm, composed, conv, dense, dropout,
         geometry::Geometry,
         grouped,
-        kernel::conv::Plan,
+        kernel::{Level, conv::Plan},
         pool,
         tape::{Gradients, Sum, Tape},
     },
@@ -61,6 +61,8 @@ pub struct Trace {
 pub struct Network {
     architecture: Architecture,
     device: Device,
+    /// Instructions of the fused operators.
+    level: Level,
     /// For every layer its weights, in the order of [`Layer::weight_shapes`].
     weights: Vec<Vec<Var>>,
     parameters: Vec<Parameter>,
@@ -98,11 +100,17 @@ impl Network {
         Ok(Self {
             architecture: architecture.clone(),
             device: device.clone(),
+            level: Level::detect(),
             weights: vars,
             parameters,
             token: Var::zeros(1, DType::F32, device)?,
             handed_over: Arc::default(),
         })
+    }
+
+    /// The same network with the fused operators in other instructions than the fastest ones of this machine.
+    pub fn with_level(self, level: Level) -> Self {
+        Self { level, ..self }
     }
 
     /// What the network computes.
@@ -226,7 +234,8 @@ impl Network {
                 let geometry = Geometry::new(layer.input, window);
                 let bias_or_zeros = ops::bias_or_zeros(bias, co, x)?;
                 if groups > 1 {
-                    let operator = grouped::operator(geometry, groups, co, wanted, bias.is_some());
+                    let operator =
+                        grouped::operator(self.level, geometry, groups, co, wanted, bias.is_some());
                     let y = tape.apply3(operator, x, &weights[0], &bias_or_zeros)?;
                     return fused_activation(tape, y, activation);
                 }
@@ -236,7 +245,7 @@ impl Network {
                     activation,
                     pool,
                 };
-                let operator = conv::operator(plan, wanted, bias.is_some());
+                let operator = conv::operator(self.level, plan, wanted, bias.is_some());
                 tape.apply3(operator, x, &weights[0], &bias_or_zeros)
             }
             LayerKind::MaxPool { window } => {
@@ -284,7 +293,7 @@ impl Network {
                 units, activation, ..
             } => {
                 let bias_or_zeros = ops::bias_or_zeros(bias, units, x)?;
-                let operator = dense::operator(activation, wanted, bias.is_some());
+                let operator = dense::operator(self.level, activation, wanted, bias.is_some());
                 tape.apply3(operator, x, &weights[0], &bias_or_zeros)
             }
             LayerKind::Activation { activation } => fused_activation(tape, x.clone(), activation),

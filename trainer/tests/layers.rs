@@ -10,6 +10,7 @@ use trainer::{
     },
     network::{Mode, Network},
     ops::geometry::Geometry,
+    ops::kernel::Level,
     weights::{Array, Weights},
 };
 
@@ -173,10 +174,12 @@ type Forward = fn(&Network, &Tensor, Mode) -> candle_core::Result<Tensor>;
 
 const TRAIN: Mode = Mode::Train { seed: 0, step: 0 };
 
-fn check(case: &Value, forward: Forward, training: Mode) {
+fn check(case: &Value, forward: Forward, level: Level, training: Mode) {
     let name = case["name"].as_str().expect("a name");
     let (architecture, weights) = network(case);
-    let network = Network::new(&architecture, &weights, &Device::Cpu).expect("a network");
+    let network = Network::new(&architecture, &weights, &Device::Cpu)
+        .expect("a network")
+        .with_level(level);
     let input = array(&case["inputs"]["input"]);
     let x = Var::from_slice(&input.data, input.shape, &Device::Cpu).expect("a tensor");
     let mode = match case["params"].get("training") {
@@ -232,8 +235,8 @@ fn composed_operators_are_keras_s() {
     for case in cases() {
         let forward = Network::forward_composed;
         match case["params"]["training"] {
-            Value::Bool(true) => check(&case, forward, TRAIN),
-            _ => check(&case, forward, Mode::Infer),
+            Value::Bool(true) => check(&case, forward, Level::PORTABLE, TRAIN),
+            _ => check(&case, forward, Level::PORTABLE, Mode::Infer),
         }
     }
 }
@@ -242,7 +245,10 @@ fn composed_operators_are_keras_s() {
 fn fused_operators_are_keras_s() {
     for case in cases() {
         if case["params"]["activation"] != "softmax" {
-            check(&case, Network::forward, TRAIN);
+            for level in Level::available() {
+                eprintln!("{level:?}");
+                check(&case, Network::forward, level, TRAIN);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Whole networks: the fused CPU operators against candle's own ones, finite differences, and the same bits for any number
-//! of threads.
+//! of threads; all with every instruction set of this machine.
 
 use candle_core::{Device, Tensor, Var};
 use rayon::ThreadPoolBuilder;
@@ -7,6 +7,7 @@ use trainer::{
     architecture::Architecture,
     initializer::initial_weights,
     network::{Mode, Network},
+    ops::kernel::Level,
     recipe::Recipe,
     weights::Weights,
 };
@@ -134,26 +135,40 @@ fn fused_operators_are_the_composed_ones() {
         let weights = weights(&architecture);
         let n = 9;
         let x = numbers(n * architecture.input.len(), 1);
-        let run = |fused| {
-            let network = Network::new(&architecture, &weights, &Device::Cpu).expect("a network");
+        let run = |level, fused| {
+            let network = Network::new(&architecture, &weights, &Device::Cpu)
+                .expect("a network")
+                .with_level(level);
             let gradients = gradients(&network, &x, n, fused);
             (gradients, network.weights().expect("weights"))
         };
-        let ((fused, fused_after), (composed, composed_after)) = (run(true), run(false));
-        for ((what, a), (_, b)) in fused.iter().zip(&composed) {
-            let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            assert!(largest > 0.0, "{name}: {what}: all zero");
-            for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                assert!(
-                    (a - b).abs() <= 2e-5 * (b.abs() + largest),
-                    "{name}: {what}[{i}]: fused {a}, composed {b}"
-                );
+        let (composed, composed_after) = run(Level::PORTABLE, false);
+        let (portable, _) = run(Level::PORTABLE, true);
+        for level in Level::available() {
+            let (fused, fused_after) = run(level, true);
+            close(&format!("{name}: {level:?}, composed"), &fused, &composed);
+            close(&format!("{name}: {level:?}, portable"), &fused, &portable);
+            for (key, a) in &fused_after.0 {
+                for (a, b) in a.data.iter().zip(&composed_after.0[key].data) {
+                    assert!((a - b).abs() <= 1e-6, "{name}: {level:?}: {key}: {a}, {b}");
+                }
             }
         }
-        for (key, a) in &fused_after.0 {
-            for (a, b) in a.data.iter().zip(&composed_after.0[key].data) {
-                assert!((a - b).abs() <= 1e-6, "{name}: {key}: {a}, {b}");
-            }
+    }
+}
+
+/// Every value within 2e-5 of (the expected one plus the largest one of its tensor).
+fn close(case: &str, got: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
+    assert_eq!(got.len(), expected.len(), "{case}");
+    for ((what, a), (_, b)) in got.iter().zip(expected) {
+        let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        assert!(largest > 0.0, "{case}: {what}: all zero");
+        assert_eq!(a.len(), b.len(), "{case}: {what}");
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            assert!(
+                (a - b).abs() <= 2e-5 * (b.abs() + largest),
+                "{case}: {what}[{i}]: got {a}, expected {b}"
+            );
         }
     }
 }
@@ -165,18 +180,24 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         let weights = weights(&architecture);
         for n in [1, 30, 67] {
             let x = numbers(n * architecture.input.len(), 2);
-            let run = |threads| {
+            let run = |level, threads| {
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-                let network =
-                    Network::new(&architecture, &weights, &Device::Cpu).expect("a network");
+                let network = Network::new(&architecture, &weights, &Device::Cpu)
+                    .expect("a network")
+                    .with_level(level);
                 let gradients = pool
                     .expect("threads")
                     .install(|| gradients(&network, &x, n, true));
                 (gradients, network.weights().expect("weights"))
             };
-            let one = run(1);
-            for threads in [2, 3, 8] {
-                assert!(one == run(threads), "{name}: batch {n}, {threads} threads");
+            for level in Level::available() {
+                let one = run(level, 1);
+                for threads in [2, 3, 8] {
+                    assert!(
+                        one == run(level, threads),
+                        "{name}: {level:?}: batch {n}, {threads} threads"
+                    );
+                }
             }
         }
     }

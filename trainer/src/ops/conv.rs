@@ -27,13 +27,14 @@ use super::{
 /// `[kh, kw, ci, co]` and `bias` `[co]`; result `[n, oh, ow, co]`. The flags say which gradients are computed besides the
 /// kernel's.
 pub fn operator(
+    level: Level,
     plan: Plan,
     input_gradient: bool,
     bias_gradient: bool,
 ) -> impl CustomOp3 + Send + Sync + 'static {
     Conv {
         plan,
-        level: Level::detect(),
+        level,
         input_gradient,
         bias_gradient,
         taps: OnceLock::new(),

@@ -20,13 +20,14 @@ const ROWS: usize = 12;
 /// `activation(x * kernel + bias)` of `x` `[n, ..]` with `in` values per sample, `kernel` `[in, units]` and `bias` `[units]`;
 /// result `[n, units]`. The flags say which gradients are computed besides the kernel's.
 pub fn operator(
+    level: Level,
     activation: Activation,
     input_gradient: bool,
     bias_gradient: bool,
 ) -> impl CustomOp3 + Send + Sync + 'static {
     Dense {
         activation,
-        level: Level::detect(),
+        level,
         input_gradient,
         bias_gradient,
     }

@@ -17,6 +17,7 @@ use crate::architecture::Activation;
 /// sample, `kernel` `[kh, kw, ci / groups, co]` and `bias` `[co]`; result `[n, oh, ow, co]`. The flags say which gradients are
 /// computed besides the kernel's.
 pub fn operator(
+    level: Level,
     geometry: Geometry,
     groups: usize,
     co: usize,
@@ -24,6 +25,7 @@ pub fn operator(
     bias_gradient: bool,
 ) -> impl CustomOp3 + Send + Sync + 'static {
     Grouped {
+        level,
         geometry,
         groups,
         co,
@@ -33,6 +35,7 @@ pub fn operator(
 }
 
 struct Grouped {
+    level: Level,
     geometry: Geometry,
     groups: usize,
     co: usize,
@@ -67,7 +70,7 @@ impl Grouped {
         let mut out = vec![0.0; pixels * self.co];
         for group in 0..self.groups {
             let (y, _) = convolve(
-                Level::detect(),
+                self.level,
                 &plan,
                 &take(x, self.groups, group, plan.geometry.input.c),
                 &take(kernel, self.groups, group, plan.co),
@@ -100,8 +103,7 @@ impl Grouped {
                 taps: &[],
             };
             let kernel = take(kernel, self.groups, group, plan.co);
-            let backward =
-                Backward::new(Level::detect(), &plan, self.input_gradient, &kernel, saved);
+            let backward = Backward::new(self.level, &plan, self.input_gradient, &kernel, saved);
             let (group_dx, group_dkernel, _) = backward.run();
             if self.input_gradient {
                 put(
