@@ -20,6 +20,7 @@ pub mod network;
 pub mod ops;
 pub mod optimizer;
 pub mod preprocess;
+pub mod ptq;
 pub mod quantize;
 pub mod random;
 pub mod recipe;

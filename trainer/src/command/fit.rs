@@ -5,13 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
     architecture::Architecture,
-    batch::Batches,
-    calibrate::Calibration,
     callbacks::{self, Plan, progress::Display},
     cli::{FitArgs, VerifyArgs},
     dataset, device,
@@ -21,13 +18,10 @@ use crate::{
     initializer::initial_weights,
     network::Network,
     preprocess::Preprocess,
-    quantize::{self, scale::Method},
+    ptq, quantize,
     recipe::{self, Recipe},
     weights::Weights,
 };
-
-/// Images of a calibration batch.
-const CALIBRATION_BATCH: usize = 100;
 
 /// Runs the command.
 ///
@@ -93,11 +87,23 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     let weights = network.weights().map_err(device)?;
     write(&dir.join("weights.safetensors"), &safetensors(&weights)?)?;
 
-    let calibration = calibrate(&recipe, &network, &data.train, &preprocess)?;
-    let method = Method::from_recipe(&recipe.quantize);
     let failed = |error: &dyn std::fmt::Display| Error::Failed(error.to_string());
-    let quantized = quantize::quantize(&architecture, &preprocess, &weights, &calibration, method)
+    let graph = quantize::graph::build(&architecture, &preprocess, &weights)
         .map_err(|error| failed(&error))?;
+    let images = recipe.quantize.calibration_images;
+    let scales = ptq::calibrate(images, &network, &preprocess, &data.train)
+        .and_then(|reference| {
+            ptq::scales(
+                &recipe.quantize,
+                &graph,
+                &architecture,
+                &reference,
+                &data.train,
+            )
+        })
+        .map_err(|error| failed(&error))?;
+    let quantized =
+        quantize::assemble(&graph, &architecture, &scales).map_err(|error| failed(&error))?;
     let origin = Origin {
         name: &recipe.name,
         recipe_sha256,
@@ -152,37 +158,6 @@ fn refuse(args: &FitArgs, recipe: &Recipe) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
-}
-
-fn calibrate(
-    recipe: &Recipe,
-    network: &Network,
-    data: &dataset::Labelled,
-    preprocess: &Preprocess,
-) -> Result<Calibration, Error> {
-    let mut calibration = Calibration::new(network.architecture());
-    let batches = recipe
-        .quantize
-        .calibration_images
-        .div_ceil(CALIBRATION_BATCH)
-        .max(1);
-    for batch in Batches::in_order(data, preprocess, CALIBRATION_BATCH).take(batches) {
-        let x = fit::images(&batch, network).map_err(|error| Error::Failed(error.to_string()))?;
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let traces = network.trace(&x).map_err(device)?;
-        let layers = traces
-            .iter()
-            .map(|trace| Ok((values(&trace.pre_activation)?, values(&trace.output)?)))
-            .collect::<Result<Vec<_>, candle_core::Error>>()
-            .map_err(device)?;
-        let slices = layers
-            .iter()
-            .map(|(before, after)| (before.as_slice(), after.as_slice()));
-        calibration
-            .extend(&batch.x, slices)
-            .map_err(|got| Error::Failed(format!("calibration: {got} layers were traced")))?;
-    }
-    Ok(calibration)
 }
 
 fn device(error: candle_core::Error) -> Error {

@@ -6,6 +6,7 @@
 pub mod graph;
 pub mod operator;
 pub mod scale;
+pub mod search;
 pub mod table;
 
 use runtime::encode::{DType, OpSpec};
@@ -132,7 +133,7 @@ pub fn quantize(
     method: Method,
 ) -> Result<Quantized, QuantizeError> {
     let graph = graph::build(architecture, preprocess, weights)?;
-    let scales = choose_scales(&graph, architecture, calibration, method)?;
+    let scales = choose_scales(&graph, architecture, calibration, method, &[])?;
     assemble(&graph, architecture, &scales)
 }
 
@@ -145,12 +146,23 @@ pub struct NodeScale {
     pub table: Option<(i32, Box<[u8; 256]>)>,
 }
 
-/// Chooses the type and the exponent of every node's output.
+/// What is added to the exponents that a method chooses for a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjustment {
+    /// To the one before an activation table.
+    pub before: i32,
+    /// To the one of the output.
+    pub after: i32,
+}
+
+/// Chooses the type and the exponent of every node's output: `method`'s choice plus the node's adjustment (none where the
+/// list ends). Max pooling and a relu of its own keep the exponent that they read.
 pub fn choose_scales(
     graph: &Graph,
     architecture: &Architecture,
     calibration: &Calibration,
     method: Method,
+    adjustments: &[Adjustment],
 ) -> Result<Vec<NodeScale>, QuantizeError> {
     if calibration.layers.len() != architecture.layers.len() {
         return Err(QuantizeError::CalibrationSize {
@@ -164,7 +176,12 @@ pub fn choose_scales(
         Tap::Output(layer) => &calibration.layers[layer].output,
     };
     let mut scales: Vec<NodeScale> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let adjustment = adjustments.get(index).copied().unwrap_or_default();
+        let result = |dtype| {
+            scale::activation_exponent(histogram(node.result), dtype, method, |x| x)
+                + adjustment.after
+        };
         let read = |operand: Operand| match operand {
             Operand::Image => (DType::U8, 0),
             Operand::Node(i) => (scales[i].dtype, scales[i].exponent),
@@ -181,18 +198,17 @@ pub fn choose_scales(
                 let wanted = if node.activation == Activation::Relu {
                     input.1
                 } else {
-                    scale::activation_exponent(histogram(node.result), dtype, method, |x| x)
+                    result(dtype)
                 };
                 table_scale(node, input, (dtype, wanted), true)?
             }
             _ if node.needs_table() => {
                 let pre = histogram(node.pre_activation);
                 let before =
-                    scale::activation_exponent(pre, DType::I8, method, |x| node.function(x));
+                    scale::activation_exponent(pre, DType::I8, method, |x| node.function(x))
+                        + adjustment.before;
                 let dtype = table::output_dtype(node.activation, DType::I8);
-                let after =
-                    scale::activation_exponent(histogram(node.result), dtype, method, |x| x);
-                table_scale(node, (DType::I8, before), (dtype, after), false)?
+                table_scale(node, (DType::I8, before), (dtype, result(dtype)), false)?
             }
             _ => {
                 let unsigned = node.activation == Activation::Relu
@@ -201,11 +217,9 @@ pub fn choose_scales(
                         graph::NodeKind::AvgPool { .. } | graph::NodeKind::Add
                     ) && node.inputs.iter().all(|&i| read(i).0 == DType::U8);
                 let dtype = if unsigned { DType::U8 } else { DType::I8 };
-                let exponent =
-                    scale::activation_exponent(histogram(node.result), dtype, method, |x| x);
                 NodeScale {
                     dtype,
-                    exponent,
+                    exponent: result(dtype),
                     table: None,
                 }
             }

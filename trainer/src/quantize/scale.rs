@@ -44,12 +44,12 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method that a recipe asks for.
+    /// The method that a recipe asks for; of `divergence` the start.
     pub fn from_recipe(recipe: &recipe::Quantize) -> Self {
         match recipe.method {
             recipe::CalibrationMethod::MinMax => Self::MinMax,
             recipe::CalibrationMethod::Percentile => Self::Percentile(f64::from(recipe.percentile)),
-            recipe::CalibrationMethod::Mse => Self::Mse,
+            recipe::CalibrationMethod::Mse | recipe::CalibrationMethod::Divergence => Self::Mse,
         }
     }
 }
