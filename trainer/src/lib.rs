@@ -25,5 +25,6 @@ pub mod quantize;
 pub mod random;
 pub mod recipe;
 pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod weights;

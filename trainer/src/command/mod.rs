@@ -1,5 +1,6 @@
 //! One file per subcommand: `pub fn run(args: &XArgs) -> Result<(), Error>`.
 
+pub mod deliver;
 mod devices;
 mod flash;
 

@@ -1,7 +1,7 @@
 //! `trainer verify`: proves from the files of a run, and shows on its test images, that ONNX and the fixed-point
 //! model give the same logits.
 
-use std::{fs, io::ErrorKind, path::Path, time::Instant};
+use std::{fmt, fs, io::ErrorKind, path::Path, time::Instant};
 
 use verifier::{
     VerifyReport,
@@ -10,13 +10,18 @@ use verifier::{
     graph::Graph,
     host::Host,
     layers::{LayersReport, compare_layers},
-    tolerance,
+    tolerance::{self, Difference},
     tract::{Batched, Mode},
 };
 
 use crate::{
-    architecture::Architecture, callbacks::progress::Display, cli::VerifyArgs, dataset,
-    error::Error, recipe::Recipe,
+    architecture::Architecture,
+    callbacks::progress::{Display, Task},
+    cli::VerifyArgs,
+    dataset::{self, Labelled},
+    error::Error,
+    recipe::Recipe,
+    run,
 };
 
 /// Output of model.onnx before its softmax.
@@ -29,53 +34,154 @@ const LOGITS: &str = "logits";
 /// report.json, or a value that differs: exit code 1.
 pub fn run(args: &VerifyArgs) -> Result<(), Error> {
     let display = Display::choose(false, false, false);
-    let paths = ["model.int8.onnx", "model.fxp", "model.onnx"].map(|name| args.dir.join(name));
-    let [onnx, fxp] = [read(&paths[0])?, read(&paths[1])?];
-    let (pixels, labels) = test_images(args)?;
-    let images: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
-    let mut problems = Vec::new();
-
-    match certificate::compute(&onnx, &fxp) {
-        Ok(certificate) => {
-            summarize(&certificate);
-            problems.extend(recorded(&args.dir.join("report.json"), &certificate)?);
-        }
-        Err(error) => problems.push(format!("{}: certificate: {error}", args.dir.display())),
+    let models = Models::read(&args.dir)?;
+    let test = test_images(args)?;
+    let images: Vec<&[u8]> = (0..test.len()).map(|i| test.images.get(i)).collect();
+    let target = Target {
+        dir: &args.dir,
+        against: &args.against,
+        layers: args.layers,
+    };
+    let mut verified = verify(&models, &images, &test.labels, &target, display)?;
+    if let Some(certificate) = &verified.certificate {
+        let report = args.dir.join("report.json");
+        let differing = recorded(&report, certificate)?;
+        verified.problems.extend(differing);
     }
+    print!("{verified}");
+    verified.conclude()
+}
 
-    let failed =
-        |error: verifier::VerifyError| Error::Failed(format!("{}: {error}", args.dir.display()));
-    let mut backend = open(&args.against, &paths[1], &fxp)?;
+/// The three model files of a run folder.
+#[derive(Clone, Debug)]
+pub struct Models {
+    /// model.onnx.
+    pub float: Vec<u8>,
+    /// model.int8.onnx.
+    pub int8: Vec<u8>,
+    /// model.fxp.
+    pub fixed: Vec<u8>,
+}
+
+impl Models {
+    /// Names of the files: float, int8, fixed point.
+    pub const NAMES: [&str; 3] = ["model.onnx", "model.int8.onnx", "model.fxp"];
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read(&path).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))
+        };
+        let [float, int8, fixed] = Self::NAMES;
+        Ok(Self {
+            float: read(float)?,
+            int8: read(int8)?,
+            fixed: read(fixed)?,
+        })
+    }
+}
+
+/// What is compared with tract, and how closely.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The run folder, for messages and for the firmware.
+    pub dir: &'a Path,
+    /// `host`, `qemu:MACHINE` or `serial:PORT`.
+    pub against: &'a str,
+    /// Every intermediate tensor too.
+    pub layers: bool,
+}
+
+/// What a verification found. As text: the last line is `mismatching logits: K of N`.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Proof from the files alone; none if it fails, see `problems`.
+    pub certificate: Option<Certificate>,
+    /// Comparison of the logits.
+    pub report: VerifyReport,
+    /// Images per second of tract and the backend, one after the other.
+    pub images_per_second: f64,
+    /// Seconds per image by the device's own clock.
+    pub device_seconds: Option<f64>,
+    /// Accuracy of the fixed-point model, 0 to 1.
+    pub fixed_accuracy: f64,
+    /// Accuracy of model.onnx in tract, 0 to 1.
+    pub float_accuracy: f64,
+    /// Float against fixed-point logits.
+    pub difference: Difference,
+    /// Comparison of all tensors.
+    pub layers: Option<LayersReport>,
+    /// Why the models are not verified.
+    pub problems: Vec<String>,
+}
+
+/// Proves the certificate, and compares the models on these raw images.
+///
+/// # Errors
+/// Files that are refused, a backend that fails. A certificate that does not hold and values that differ are
+/// [`Verified::problems`].
+pub fn verify(
+    models: &Models,
+    images: &[&[u8]],
+    labels: &[u32],
+    target: &Target<'_>,
+    display: Display,
+) -> Result<Verified, Error> {
+    let dir = target.dir.display();
+    let mut problems = Vec::new();
+    let certificate = match certificate::compute(&models.int8, &models.fixed) {
+        Ok(certificate) => Some(certificate),
+        Err(error) => {
+            problems.push(format!("{dir}: certificate: {error}"));
+            None
+        }
+    };
+    let failed = |error: verifier::VerifyError| Error::Failed(format!("{dir}: {error}"));
+    let path = target.dir.join("model.fxp");
+    let mut backend = open(target.against, &path, &models.fixed)?;
     let task = display.task("verifying", images.len() as u64);
     let start = Instant::now();
-    let report = verifier::verify(&onnx, &fxp, &images, backend.as_mut(), &mut advance(&task))
-        .map_err(failed)?;
+    let report = verifier::verify(
+        &models.int8,
+        &models.fixed,
+        images,
+        backend.as_mut(),
+        &mut advance(&task),
+    )
+    .map_err(failed)?;
     drop(task);
-    println!(
-        "{} against {}: {:.1} images/s",
-        report.engine,
-        report.backend,
-        images.len() as f64 / start.elapsed().as_secs_f64()
-    );
-    if let Some(time) = backend.device_time() {
-        println!(
-            "time on the device, by its own clock: {:.3} ms per image",
-            1000.0 * time.as_secs_f64() / images.len() as f64
-        );
-    }
+    let images_per_second = images.len() as f64 / start.elapsed().as_secs_f64();
+    let device_seconds = backend
+        .device_time()
+        .map(|time| time.as_secs_f64() / images.len() as f64);
     let classes = report.logits / images.len().max(1);
-    println!(
-        "accuracy (fixed point): {:.2} %",
-        100.0 * tolerance::accuracy(&report.values, classes, &labels)
-    );
-    float(&paths[2], &images, &labels, classes, &report)?;
-    if args.layers {
+    let (float_accuracy, difference) = float(&models.float, images, labels, classes, &report)
+        .map_err(|error| {
+            Error::Failed(format!(
+                "{}: {error}",
+                target.dir.join("model.onnx").display()
+            ))
+        })?;
+    let layers = if target.layers {
         let task = display.task("verifying every tensor", images.len() as u64);
-        let layers = compare_layers(&onnx, &fxp, &images, Mode::Optimized, &mut advance(&task))
-            .map_err(failed)?;
-        drop(task);
-        problems.extend(describe_layers(&layers));
-    }
+        let mut done = advance(&task);
+        let layers = compare_layers(
+            &models.int8,
+            &models.fixed,
+            images,
+            Mode::Optimized,
+            &mut done,
+        );
+        Some(layers.map_err(failed)?)
+    } else {
+        None
+    };
+    let first_tensor = layers.as_ref().and_then(|layers| layers.first.as_ref());
+    problems.extend(first_tensor.map(ToString::to_string));
     if let Some(first) = &report.first {
         problems.push(format!(
             "image {}, class {}: {} gives {}, {} gives {} ({} steps)",
@@ -88,23 +194,85 @@ pub fn run(args: &VerifyArgs) -> Result<(), Error> {
             first.accumulator
         ));
     }
-    println!(
-        "mismatching logits: {} of {}",
-        report.mismatching, report.logits
-    );
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Failed(problems.join("\nerror: ")))
+    Ok(Verified {
+        certificate,
+        images_per_second,
+        device_seconds,
+        fixed_accuracy: tolerance::accuracy(&report.values, classes, labels),
+        float_accuracy,
+        difference,
+        layers,
+        problems,
+        report,
+    })
+}
+
+impl Verified {
+    /// Success if there is no problem.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn conclude(&self) -> Result<(), Error> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Failed(self.problems.join("\nerror: ")))
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(certificate) = &self.certificate {
+            summarize(certificate, f)?;
+        }
+        let report = &self.report;
+        writeln!(
+            f,
+            "{} against {}: {:.1} images/s",
+            report.engine, report.backend, self.images_per_second
+        )?;
+        if let Some(seconds) = self.device_seconds {
+            let milliseconds = 1000.0 * seconds;
+            writeln!(
+                f,
+                "time on the device, by its own clock: {milliseconds:.3} ms per image"
+            )?;
+        }
+        writeln!(
+            f,
+            "accuracy (fixed point): {:.2} %",
+            100.0 * self.fixed_accuracy
+        )?;
+        writeln!(
+            f,
+            "accuracy (float):       {:.2} %",
+            100.0 * self.float_accuracy
+        )?;
+        let difference = &self.difference;
+        writeln!(
+            f,
+            "float against fixed point: same class for {:.2} % of the images, logits differ by {:.4} on average, {:.4} at most",
+            100.0 * difference.agreement,
+            difference.mean,
+            difference.max
+        )?;
+        if let Some(layers) = &self.layers {
+            let (differing, values) = (layers.differing, layers.values);
+            writeln!(
+                f,
+                "mismatching values of all tensors: {differing} of {values}"
+            )?;
+        }
+        writeln!(
+            f,
+            "mismatching logits: {} of {}",
+            report.mismatching, report.logits
+        )
+    }
 }
 
 /// Turns "so many are done" into steps of a progress bar.
-fn advance(task: &crate::callbacks::progress::Task) -> impl FnMut(usize) {
+fn advance(task: &Task) -> impl FnMut(usize) {
     let mut before = 0;
     move |done| {
         task.advance((done - before) as u64);
@@ -112,37 +280,30 @@ fn advance(task: &crate::callbacks::progress::Task) -> impl FnMut(usize) {
     }
 }
 
-/// Raw test images and their labels.
-fn test_images(args: &VerifyArgs) -> Result<(Vec<Vec<u8>>, Vec<u32>), Error> {
-    let path = args.dir.join("recipe.toml");
-    let failed =
-        |error: &dyn std::fmt::Display| Error::Failed(format!("{}: {error}", path.display()));
-    let mut recipe = Recipe::load(&path, &[]).map_err(|error| Error::Usage(error.to_string()))?;
-    let mut base = args.dir.clone();
-    if let Some(data) = &args.data {
-        recipe.data.path = data.clone();
-        base = std::env::current_dir()
-            .map_err(|error| Error::Failed(format!("current folder: {error}")))?;
-    }
+/// The test part of the run's data or of `--data`, at most `--limit` images of it.
+fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
+    let path = args.dir.join(run::RECIPE);
+    let recipe = Recipe::load(&path, &[])?;
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
-        .map_err(|error| failed(&error))?;
-    let data = dataset::load(
-        &recipe.data,
-        architecture.input,
-        architecture.classes(),
-        &base,
-    )
-    .map_err(|error| Error::Failed(error.to_string()))?;
-    let count = args.limit.unwrap_or(usize::MAX).min(data.test.labels.len());
+        .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+    let mut wanted = recipe.data;
+    wanted.path = match &args.data {
+        Some(path) => path.clone(),
+        None => args.dir.join(wanted.path),
+    };
+    let classes = architecture.classes();
+    let mut test = dataset::load(&wanted, architecture.input, classes, Path::new(""))?.test;
+    let count = args.limit.unwrap_or(usize::MAX).min(test.len());
     if count == 0 {
         return Err(Error::Usage(
             "--limit: there is nothing to verify with 0 images".into(),
         ));
     }
-    let images = (0..count)
-        .map(|i| data.test.images.get(i).to_vec())
-        .collect();
-    Ok((images, data.test.labels[..count].to_vec()))
+    test.labels.truncate(count);
+    test.images
+        .pixels
+        .truncate(count * architecture.input.len());
+    Ok(test)
 }
 
 fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend + 'a>, Error> {
@@ -160,23 +321,26 @@ fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend 
     }
 }
 
-fn summarize(certificate: &Certificate) {
-    println!(
+fn summarize(certificate: &Certificate, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
         "certificate: {} operators, every sum below 2^24, smallest margin {}",
         certificate.layers.len(),
         certificate.margin
-    );
+    )?;
     for layer in &certificate.layers {
         let table = if layer.table {
             ", table proved for 256 inputs"
         } else {
             ""
         };
-        println!(
+        writeln!(
+            f,
             "  {:<12} {:<9} bound {:>9}  margin {:>9}{table}",
             layer.layer, layer.kind, layer.bound, layer.margin
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Compares the hashes of report.json, if there is one, with those of the files.
@@ -206,40 +370,18 @@ fn recorded(path: &Path, certificate: &Certificate) -> Result<Vec<String>, Error
         .collect())
 }
 
-/// model.onnx in tract against the fixed-point logits: no proof, but a measure of the quantization.
+/// model.onnx in tract: its accuracy, and its logits against the fixed-point ones. No proof, but a measure of the
+/// quantization.
 fn float(
-    path: &Path,
+    onnx: &[u8],
     images: &[&[u8]],
     labels: &[u32],
     classes: usize,
     report: &VerifyReport,
-) -> Result<(), Error> {
-    let onnx = read(path)?;
-    let failed =
-        |error: &dyn std::fmt::Display| Error::Failed(format!("{}: {error}", path.display()));
-    let graph = Graph::parse(&onnx).map_err(|error| failed(&error))?;
-    let logits = Batched::load(&onnx, graph.image, &[LOGITS.into()], images.len())
-        .and_then(|tract| tract.run(images))
-        .map_err(|error| failed(&error))?;
-    let difference =
-        tolerance::compare(&logits, &report.values, classes).map_err(|error| failed(&error))?;
-    println!(
-        "accuracy (float):       {:.2} %",
-        100.0 * tolerance::accuracy(&logits, classes, labels)
-    );
-    println!(
-        "float against fixed point: same class for {:.2} % of the images, logits differ by {:.4} on average, {:.4} at most",
-        100.0 * difference.agreement,
-        difference.mean,
-        difference.max
-    );
-    Ok(())
-}
-
-fn describe_layers(layers: &LayersReport) -> Option<String> {
-    println!(
-        "mismatching values of all tensors: {} of {}",
-        layers.differing, layers.values
-    );
-    layers.first.as_ref().map(ToString::to_string)
+) -> Result<(f64, Difference), verifier::VerifyError> {
+    let image = Graph::parse(onnx)?.image;
+    let logits = Batched::load(onnx, image, &[LOGITS.into()], images.len())?.run(images)?;
+    let difference = tolerance::compare(&logits, &report.values, classes)
+        .map_err(|error| verifier::VerifyError::Pair(error.to_string()))?;
+    Ok((tolerance::accuracy(&logits, classes, labels), difference))
 }

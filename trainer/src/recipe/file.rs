@@ -136,9 +136,11 @@ impl Recipe {
         toml::to_string_pretty(self).expect("every value of a recipe can be written as TOML")
     }
 
-    /// SHA-256 of [`Recipe::to_toml`].
+    /// SHA-256 of [`Recipe::to_toml`] with an empty `data.path`: where the data lies does not change what is trained.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.to_toml()).into()
+        let mut recipe = self.clone();
+        recipe.data.path = PathBuf::new();
+        Sha256::digest(recipe.to_toml()).into()
     }
 
     /// [`Recipe::digest`] in hexadecimal.
