@@ -106,7 +106,8 @@ fn every_wrong_file_is_named_with_what_is_wrong() {
             store_data_record(dir, &record).unwrap();
         }
     };
-    let cases: &[(&dyn Fn(&Path), &str, u8)] = &[
+    type Case<'a> = (&'a dyn Fn(&Path), &'a str, u8);
+    let cases: &[Case<'_>] = &[
         (
             &|dir| fs::remove_file(dir.join(RECIPE)).unwrap(),
             "DIR: no recipe.toml there",
