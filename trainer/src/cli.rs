@@ -1,6 +1,6 @@
 //! Command line: what a script may rely on. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or recipe error.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -55,7 +55,7 @@ pub struct FitArgs {
     pub device: String,
     /// Threads of the CPU kernels; the results do not depend on it [default: all cores]
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
     #[command(flatten)]
     pub start: StartArgs,
     /// Only warnings and errors

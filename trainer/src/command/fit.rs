@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -35,6 +36,9 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     let recipe = Recipe::load(&path, &sets)?;
     refuse(args, &recipe)?;
     let target = device::open(&args.device)?;
+    if let Some(threads) = args.threads {
+        limit_threads(threads)?;
+    }
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
     let base = path.parent().unwrap_or(Path::new("."));
     let data = dataset::load(
@@ -95,11 +99,18 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     verified.conclude()
 }
 
+/// Sets the size of the pool that all CPU kernels share; once per process, before its first use.
+fn limit_threads(threads: NonZeroUsize) -> Result<(), Error> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .build_global()
+        .map_err(|error| Error::Failed(format!("--threads {threads}: {error}")))
+}
+
 /// Options and recipe keys that this version does not carry out are refused, not ignored.
 fn refuse(args: &FitArgs, recipe: &Recipe) -> Result<(), Error> {
     let callbacks = &recipe.train.callbacks;
     let asked = [
-        (args.threads.is_some(), "--threads"),
         (args.start.resume, "--resume"),
         (args.start.warm_start.is_some(), "--warm-start"),
         (args.start.reset_weights, "--reset-weights"),
