@@ -95,6 +95,9 @@ pub struct SummaryArgs {
 pub struct RunArgs {
     /// Run folder
     pub dir: PathBuf,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +137,9 @@ pub struct VerifyArgs {
     /// Compare every intermediate tensor too
     #[arg(long)]
     pub layers: bool,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{Callback, CallbackError, EpochLog};
 use crate::file::write_atomic;
 
+/// Its name in the run folder.
+pub const FILE: &str = "history.csv";
+
 /// Writes history.csv: columns epoch, step, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds,
 /// samples_per_second. The numbers read back to the same bits.
 #[derive(Debug)]

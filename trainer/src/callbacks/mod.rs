@@ -178,7 +178,7 @@ pub fn outputs(
 ) -> Result<Vec<Box<dyn Callback>>, CallbackError> {
     let mut all: Vec<Box<dyn Callback>> = vec![
         Box::new(history::History::new(
-            dir.join("history.csv"),
+            dir.join(history::FILE),
             plan.history.clone(),
         )),
         Box::new(curves::CurvesPng::new(dir.join("curves.png"), plan)),

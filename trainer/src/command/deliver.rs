@@ -4,10 +4,13 @@
 //! writes the same bytes.
 
 use candle_core::Device;
+use runtime::Model;
+use verifier::tolerance;
 
 use super::verify::{self, Models, Target, Verified};
 use crate::{
-    callbacks::progress::Display,
+    callbacks::{history, progress::Display},
+    classification::Classification,
     dataset::Dataset,
     error::Error,
     export::{self, Origin},
@@ -15,8 +18,22 @@ use crate::{
     network::Network,
     ptq,
     quantize::{self, Quantized, graph},
-    run::Run,
+    report::{self, Inputs, Memory, Report, ReportError, source},
+    run::{self, Run},
 };
+
+/// Files of the run folder that the report lists, where they are there.
+const FILES: [&str; 9] = [
+    run::RECIPE,
+    run::DATA,
+    run::INITIAL_WEIGHTS,
+    run::WEIGHTS,
+    history::FILE,
+    "curves.png",
+    "model.onnx",
+    "model.int8.onnx",
+    "model.fxp",
+];
 
 /// Calibrates on training images and quantizes.
 ///
@@ -37,11 +54,11 @@ pub fn quantize(run: &Run, data: &Dataset) -> Result<Quantized, Error> {
     quantize::assemble(&graph, architecture, &scales).map_err(|error| failed(&error))
 }
 
-/// Writes model.onnx, model.int8.onnx and model.fxp, and verifies them on the test images.
+/// Writes model.onnx, model.int8.onnx and model.fxp, verifies them on the test images, and writes report.json and report.html.
 ///
 /// # Errors
 /// A model that cannot be exported, a file that cannot be written or that the verifier refuses. Differences that the
-/// verifier finds are in its result.
+/// verifier finds are in its result and in the report.
 pub fn write_models(
     run: &Run,
     quantized: &Quantized,
@@ -62,7 +79,57 @@ pub fn write_models(
         against: "host",
         layers: false,
     };
-    verify::verify(&models, &images, &test.labels, &target, display)
+    let verified = verify::verify(&models, &images, &test.labels, &target, display)?;
+    report(run, quantized, &models, &verified, &test.labels)
+        .and_then(|report| report::write(&run.dir, &report))
+        .map_err(|error| Error::Failed(error.to_string()))?;
+    Ok(verified)
+}
+
+fn report(
+    run: &Run,
+    quantized: &Quantized,
+    models: &Models,
+    verified: &Verified,
+    labels: &[u32],
+) -> Result<Report, ReportError> {
+    let names = &run.data.class_names;
+    let classify = |logits: &[f32]| {
+        let rows = logits.chunks(names.len().max(1));
+        let predictions: Vec<u32> = rows.map(|row| tolerance::argmax(row) as u32).collect();
+        Classification::new(names, labels, &predictions)
+    };
+    let history = run.dir.join(history::FILE);
+    let history = if history.is_file() {
+        history::read(&history)?
+    } else {
+        Vec::new()
+    };
+    let arena_bytes = Model::new(&models.fixed).map(|model| model.arena_len() as u64);
+    let recipe = &run.recipe;
+    Ok(report::build(Inputs {
+        origin: report::Origin {
+            name: recipe.name.clone(),
+            recipe: recipe.to_toml(),
+            recipe_sha256: recipe.hash(),
+            data_sha256: run.data.sha256.clone(),
+            seed: recipe.train.seed,
+            versions: [("trainer".into(), env!("CARGO_PKG_VERSION").into())].into(),
+        },
+        input: run.architecture.input,
+        layers: source::layers(&run.architecture, Some(quantized)),
+        float: classify(&verified.float_logits)?,
+        fixed: Some(classify(&verified.report.values)?),
+        memory: arena_bytes.ok().map(|arena_bytes| Memory {
+            flash_bytes: models.fixed.len() as u64,
+            arena_bytes,
+        }),
+        certificate: verified.certificate.clone(),
+        verification: Some((&verified.report).into()),
+        reference_accuracy: recipe.train.callbacks.reference_accuracy,
+        history,
+        files: source::files(&run.dir, &FILES)?,
+    }))
 }
 
 fn export(run: &Run, quantized: &Quantized, data: &Dataset) -> Result<Models, export::ExportError> {

@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use crate::{
     architecture::Architecture,
     callbacks::{self, Plan, progress::Display},
     cli::FitArgs,
-    command::deliver,
+    command::{deliver, output, verify::Verified},
     dataset, device,
     error::Error,
     fit,
@@ -95,7 +97,14 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     };
     let quantized = deliver::quantize(&trained, &data)?;
     let verified = deliver::write_models(&trained, &quantized, &data, display)?;
-    print!("{verified}");
+    if args.json {
+        output::line(&Finished {
+            event: "end",
+            verified: &verified,
+        })?;
+    } else {
+        output::text(&verified.to_string())?;
+    }
     verified.conclude()
 }
 
@@ -105,6 +114,14 @@ fn limit_threads(threads: NonZeroUsize) -> Result<(), Error> {
         .num_threads(threads.get())
         .build_global()
         .map_err(|error| Error::Failed(format!("--threads {threads}: {error}")))
+}
+
+/// The last JSON object of `--json`.
+#[derive(Serialize)]
+struct Finished<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    verified: &'a Verified,
 }
 
 /// Options and recipe keys that this version does not carry out are refused, not ignored.

@@ -2,7 +2,9 @@
 
 pub mod deliver;
 mod devices;
+mod export;
 mod flash;
+mod output;
 
 use crate::{
     cli::{Cli, Command},
@@ -20,7 +22,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Summary(args) => return summary::run(&args),
         Command::Evaluate(_) => "evaluate",
         Command::Quantize(_) => "quantize",
-        Command::Export(_) => "export",
+        Command::Export(args) => return export::run(&args),
         Command::Verify(args) => return verify::run(&args),
         Command::Predict(_) => "predict",
         Command::Flash(args) => return flash::run(&args),

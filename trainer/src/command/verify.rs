@@ -3,6 +3,7 @@
 
 use std::{fmt, fs, io::ErrorKind, path::Path, time::Instant};
 
+use serde::Serialize;
 use verifier::{
     VerifyReport,
     backend::Backend,
@@ -14,6 +15,7 @@ use verifier::{
     tract::{Batched, Mode},
 };
 
+use super::output;
 use crate::{
     architecture::Architecture,
     callbacks::progress::{Display, Task},
@@ -33,7 +35,7 @@ const LOGITS: &str = "logits";
 /// Files that cannot be read or are refused, a certificate that does not hold, hashes that differ from those of
 /// report.json, or a value that differs: exit code 1.
 pub fn run(args: &VerifyArgs) -> Result<(), Error> {
-    let display = Display::choose(false, false, false);
+    let display = Display::choose(false, false, args.json);
     let models = Models::read(&args.dir)?;
     let test = test_images(args)?;
     let images: Vec<&[u8]> = (0..test.len()).map(|i| test.images.get(i)).collect();
@@ -48,7 +50,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Error> {
         let differing = recorded(&report, certificate)?;
         verified.problems.extend(differing);
     }
-    print!("{verified}");
+    output::result(&verified, args.json)?;
     verified.conclude()
 }
 
@@ -97,7 +99,7 @@ pub struct Target<'a> {
 }
 
 /// What a verification found. As text: the last line is `mismatching logits: K of N`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Verified {
     /// Proof from the files alone; none if it fails, see `problems`.
     pub certificate: Option<Certificate>,
@@ -111,6 +113,9 @@ pub struct Verified {
     pub fixed_accuracy: f64,
     /// Accuracy of model.onnx in tract, 0 to 1.
     pub float_accuracy: f64,
+    /// Logits of model.onnx in tract, image by image.
+    #[serde(skip)]
+    pub float_logits: Vec<f32>,
     /// Float against fixed-point logits.
     pub difference: Difference,
     /// Comparison of all tensors.
@@ -159,8 +164,8 @@ pub fn verify(
         .device_time()
         .map(|time| time.as_secs_f64() / images.len() as f64);
     let classes = report.logits / images.len().max(1);
-    let (float_accuracy, difference) = float(&models.float, images, labels, classes, &report)
-        .map_err(|error| {
+    let (float_logits, difference) =
+        float(&models.float, images, classes, &report).map_err(|error| {
             Error::Failed(format!(
                 "{}: {error}",
                 target.dir.join("model.onnx").display()
@@ -199,7 +204,8 @@ pub fn verify(
         images_per_second,
         device_seconds,
         fixed_accuracy: tolerance::accuracy(&report.values, classes, labels),
-        float_accuracy,
+        float_accuracy: tolerance::accuracy(&float_logits, classes, labels),
+        float_logits,
         difference,
         layers,
         problems,
@@ -370,18 +376,17 @@ fn recorded(path: &Path, certificate: &Certificate) -> Result<Vec<String>, Error
         .collect())
 }
 
-/// model.onnx in tract: its accuracy, and its logits against the fixed-point ones. No proof, but a measure of the
+/// Logits of model.onnx in tract, and their difference to the fixed-point ones. No proof, but a measure of the
 /// quantization.
 fn float(
     onnx: &[u8],
     images: &[&[u8]],
-    labels: &[u32],
     classes: usize,
     report: &VerifyReport,
-) -> Result<(f64, Difference), verifier::VerifyError> {
+) -> Result<(Vec<f32>, Difference), verifier::VerifyError> {
     let image = Graph::parse(onnx)?.image;
     let logits = Batched::load(onnx, image, &[LOGITS.into()], images.len())?.run(images)?;
     let difference = tolerance::compare(&logits, &report.values, classes)
         .map_err(|error| verifier::VerifyError::Pair(error.to_string()))?;
-    Ok((tolerance::accuracy(&logits, classes, labels), difference))
+    Ok((logits, difference))
 }

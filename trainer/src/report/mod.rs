@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use verifier::certificate::{Certificate, LayerCertificate};
 
 use crate::{
-    architecture::Shape, callbacks::EpochLog, classification::Classification, file::write_atomic,
+    architecture::Shape,
+    callbacks::{CallbackError, EpochLog},
+    classification::{Classification, ClassificationError},
+    file::write_atomic,
 };
 
 mod html;
@@ -57,7 +60,9 @@ pub struct Report {
 pub struct Origin {
     /// Recipe name.
     pub name: String,
-    /// sha256 of the resolved recipe, hexadecimal.
+    /// The resolved recipe, TOML.
+    pub recipe: String,
+    /// sha256 of the resolved recipe without `data.path`, hexadecimal.
     pub recipe_sha256: String,
     /// sha256 over the images and labels, hexadecimal.
     pub data_sha256: String,
@@ -185,6 +190,12 @@ pub fn build(inputs: Inputs) -> Report {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
+    /// Predictions that do not fit the labels.
+    #[error("report.json: {0}")]
+    Classification(#[from] ClassificationError),
+    /// history.csv.
+    #[error(transparent)]
+    History(#[from] CallbackError),
     /// A file of the run folder.
     #[error("{path}: {source}")]
     File {

@@ -62,7 +62,7 @@ fn weight_bytes(spec: &OpSpec) -> Option<u64> {
     }
 }
 
-/// Sizes and sha256 of files of the run folder.
+/// Sizes and sha256 of those files of the run folder that exist.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -80,7 +80,8 @@ pub fn files(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileHash>, R
         };
         Ok((name.to_string(), hash))
     };
-    names.iter().map(hash).collect()
+    let existing = names.iter().filter(|name| dir.join(name).exists());
+    existing.map(hash).collect()
 }
 
 impl From<&VerifyReport> for Verification {
@@ -177,13 +178,15 @@ mod tests {
     fn files_by_published_digest() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "abc").unwrap();
-        let hashes = files(folder.path(), &["a"]).unwrap();
+        let hashes = files(folder.path(), &["a", "b"]).unwrap();
+        assert_eq!(hashes.len(), 1);
         assert_eq!(hashes["a"].bytes, 3);
         assert_eq!(
             hashes["a"].sha256,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        let error = files(folder.path(), &["b"]).unwrap_err();
-        assert!(error.to_string().contains("b: "), "{error}");
+        std::fs::create_dir(folder.path().join("c")).unwrap();
+        let error = files(folder.path(), &["c"]).unwrap_err();
+        assert!(error.to_string().contains("c: "), "{error}");
     }
 }

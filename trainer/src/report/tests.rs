@@ -68,6 +68,7 @@ fn report() -> Report {
     build(Inputs {
         origin: Origin {
             name: "base".into(),
+            recipe: "name = \"base\"\n".into(),
             recipe_sha256: "ab".repeat(32),
             data_sha256: "cd".repeat(32),
             seed: 1,

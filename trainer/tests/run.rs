@@ -1,0 +1,199 @@
+//! The commands on a finished run: a small network trained once on generated image files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use image::GrayImage;
+use serde_json::Value;
+use trainer::report::Report;
+
+const RECIPE: &str = r#"
+name = "sides"
+[data]
+format = "folder"
+path = "images"
+preprocess = "global"
+[network]
+input = [8, 8, 1]
+layers = [
+    { type = "conv", filters = 4, activation = "relu" },
+    { type = "flatten" },
+    { type = "dense", units = 2, activation = "softmax" },
+]
+[train]
+epochs = 4
+batch = 10
+optimizer = { type = "adam", learning_rate = 0.02 }
+[quantize]
+calibration_images = 100
+"#;
+
+/// The brighter half of the image is the class; noise differs by image.
+fn picture(right: bool, number: u32, side: u32) -> GrayImage {
+    GrayImage::from_fn(side, side, |x, y| {
+        let noise = (number * 7919 + x * 104_729 + y * 1_299_709) % 61;
+        let bright = (x >= side / 2) == right;
+        image::Luma([(noise + if bright { 190 } else { 20 }) as u8])
+    })
+}
+
+struct Trained {
+    root: tempfile::TempDir,
+    run: PathBuf,
+    output: Output,
+}
+
+fn trainer(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .args(args)
+        .arg(dir)
+        .output()
+        .unwrap()
+}
+
+/// A copy of the trained run, with its data beside it.
+fn trained() -> Trained {
+    static ONCE: OnceLock<Trained> = OnceLock::new();
+    let first = ONCE.get_or_init(|| {
+        let root = tempfile::tempdir().unwrap();
+        for (part, images) in [("train", 40), ("test", 10)] {
+            for (right, class) in [(false, "left"), (true, "right")] {
+                let folder = root.path().join("images").join(part).join(class);
+                fs::create_dir_all(&folder).unwrap();
+                for number in 0..images {
+                    let picture = picture(right, number + images, 8);
+                    picture.save(folder.join(format!("{number}.png"))).unwrap();
+                }
+            }
+        }
+        fs::write(root.path().join("recipe.toml"), RECIPE).unwrap();
+        let run = root.path().join("run");
+        let recipe = root.path().join("recipe.toml");
+        let out = format!("--out={}", run.display());
+        let output = trainer(&["fit", "--json", &out], &recipe);
+        Trained { root, run, output }
+    });
+    assert!(first.output.status.success(), "{}", stderr(&first.output));
+    let root = tempfile::tempdir().unwrap();
+    copy(first.root.path(), root.path());
+    Trained {
+        run: root.path().join("run"),
+        root,
+        output: first.output.clone(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn report(run: &Path) -> Report {
+    serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn fit_reports_what_it_wrote() {
+    let trained = trained();
+    let lines: Vec<Value> = stdout(&trained.output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 5, "four epochs and the end");
+    assert_eq!(lines[4]["event"], "end");
+    assert_eq!(lines[4]["report"]["mismatching"], 0);
+
+    let report = report(&trained.run);
+    assert_eq!(report.history.len(), 4);
+    assert_eq!(report.float.images, 20);
+    assert_eq!(report.float.accuracy, 1.0);
+    let names: Vec<&str> = report
+        .float
+        .classes
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(names, ["left", "right"]);
+    let fixed = report.fixed.unwrap();
+    assert_eq!(fixed.confusion, [[10, 0], [0, 10]]);
+    assert_eq!(report.verification.unwrap().mismatching, 0);
+    let fxp = fs::read(trained.run.join("model.fxp")).unwrap();
+    assert_eq!(report.memory.unwrap().flash_bytes, fxp.len() as u64);
+    for (name, file) in &report.files {
+        let bytes = fs::read(trained.run.join(name)).unwrap();
+        assert_eq!(file.sha256, verifier::compare::sha256(&bytes), "{name}");
+    }
+    assert_eq!(report.files.len(), 9);
+    let certificate = report.certificate.unwrap();
+    assert_eq!(certificate.fxp_sha256, report.files["model.fxp"].sha256);
+    let html = fs::read_to_string(trained.run.join("report.html")).unwrap();
+    assert!(html.contains("mismatching logits of 40") && html.contains("right"));
+}
+
+#[test]
+fn export_writes_the_same_bytes_again_wherever_the_folder_is() {
+    let trained = trained();
+    let names = ["model.onnx", "model.int8.onnx", "model.fxp"];
+    let before = names.map(|name| fs::read(trained.run.join(name)).unwrap());
+    for name in names.into_iter().chain(["report.json", "report.html"]) {
+        fs::remove_file(trained.run.join(name)).unwrap();
+    }
+    let output = trainer(&["export", "--json"], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["report"]["mismatching"], 0);
+    assert_eq!(
+        names.map(|name| fs::read(trained.run.join(name)).unwrap()),
+        before
+    );
+    assert_eq!(report(&trained.run).history.len(), 4);
+    let text = trainer(&["verify"], &trained.run);
+    assert!(text.status.success(), "{}", stderr(&text));
+    assert_eq!(
+        stdout(&text).lines().last(),
+        Some("mismatching logits: 0 of 40")
+    );
+}
+
+#[test]
+fn export_needs_a_finished_run_and_its_own_data() {
+    let trained = trained();
+    let missing = trainer(&["export"], &trained.root.path().join("nowhere"));
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("nowhere: no recipe.toml there"));
+
+    let changed = trained.root.path().join("images/test/left/0.png");
+    picture(true, 99, 8).save(changed).unwrap();
+    let output = trainer(&["export"], &trained.run);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("the run was trained on"),
+        "{}",
+        stderr(&output)
+    );
+
+    fs::remove_file(trained.run.join("weights.safetensors")).unwrap();
+    let output = trainer(&["export"], &trained.run);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the training has not finished"));
+}
