@@ -26,7 +26,7 @@ pub enum Command {
     Export(RunArgs),
     /// Prove that ONNX and runtime give the same logits
     Verify(VerifyArgs),
-    /// Classify image files
+    /// Classify image files with model.fxp, as the device does
     Predict(PredictArgs),
     /// Build the firmware with a run's model and flash it to a board
     Flash(FlashArgs),
@@ -104,7 +104,7 @@ pub struct RunArgs {
 pub struct EvaluateArgs {
     /// Run folder
     pub dir: PathBuf,
-    /// Other data than the recipe's, in the recipe's format
+    /// Other data than the recipe's, in the recipe's format: its test part, or all of it if it has none
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Machine-readable result
@@ -125,7 +125,7 @@ pub struct QuantizeArgs {
 pub struct VerifyArgs {
     /// Run folder
     pub dir: PathBuf,
-    /// Other data than the recipe's, in the recipe's format
+    /// Other data than the recipe's, in the recipe's format: its test part, or all of it if it has none
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Only the first N test images
@@ -147,8 +147,11 @@ pub struct PredictArgs {
     /// Run folder
     pub dir: PathBuf,
     /// Image files (PNG, JPEG, BMP)
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
+    /// Show the N most probable classes
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ pub mod command;
 pub mod dataset;
 pub mod device;
 pub mod error;
+pub mod evaluate;
 pub mod export;
 pub mod file;
 pub mod fit;

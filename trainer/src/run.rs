@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     architecture::{Architecture, ArchitectureError},
-    dataset::{self, Dataset, DatasetError},
+    dataset::{self, Dataset, DatasetError, Labelled},
     error::Error,
     file::write_atomic,
     preprocess::Preprocess,
@@ -255,34 +255,47 @@ impl Run {
         })
     }
 
-    /// Reads the run's data, or `other` data in the same format (a path relative to the current folder).
+    /// The test images: those of the run's data, or of `other` data in the same format (a path relative to the current
+    /// folder; all of its images if it has no test part of its own).
     ///
     /// # Errors
     /// Data that cannot be read, or with other classes than the network's.
-    pub fn load_data(&self, other: Option<&Path>) -> Result<Dataset, RunError> {
-        let mut wanted = self.recipe.data.clone();
-        wanted.path = match other {
-            Some(path) => path.into(),
-            None => self.dir.join(wanted.path),
+    pub fn load_test(&self, other: Option<&Path>) -> Result<Labelled, RunError> {
+        let Some(path) = other else {
+            return Ok(self.load_data()?.test);
         };
-        let classes = self.architecture.classes();
-        let data = dataset::load(&wanted, self.architecture.input, classes, Path::new(""))?;
-        if data.class_names != self.data.class_names {
-            return Err(RunError::Classes {
-                path: wanted.path,
-                got: data.class_names.join(", "),
-                expected: self.data.class_names.join(", "),
-            });
-        }
+        let mut wanted = self.recipe.data.clone();
+        wanted.path = path.into();
+        let (input, classes) = (self.architecture.input, self.architecture.classes());
+        let (test, names) = dataset::load_test(&wanted, input, classes, Path::new(""))?;
+        self.check_classes(path, &names)?;
+        Ok(test)
+    }
+
+    fn load_data(&self) -> Result<Dataset, RunError> {
+        let (input, classes) = (self.architecture.input, self.architecture.classes());
+        let data = dataset::load(&self.recipe.data, input, classes, &self.dir)?;
+        self.check_classes(&self.dir.join(&self.recipe.data.path), &data.class_names)?;
         Ok(data)
+    }
+
+    fn check_classes(&self, path: &Path, names: &[String]) -> Result<(), RunError> {
+        if names == self.data.class_names {
+            return Ok(());
+        }
+        Err(RunError::Classes {
+            path: path.into(),
+            got: names.join(", "),
+            expected: self.data.class_names.join(", "),
+        })
     }
 
     /// Reads the data that the run was trained on.
     ///
     /// # Errors
-    /// As [`Run::load_data`], and data that has changed since.
+    /// As [`Run::load_test`], and data that has changed since.
     pub fn load_own_data(&self) -> Result<Dataset, RunError> {
-        let data = self.load_data(None)?;
+        let data = self.load_data()?;
         let got = data_sha256(&data);
         if got == self.data.sha256 {
             return Ok(data);

@@ -197,3 +197,128 @@ fn export_needs_a_finished_run_and_its_own_data() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("the training has not finished"));
 }
+
+#[test]
+fn evaluate_counts_both_models() {
+    let trained = trained();
+    let output = trainer(&["evaluate", "--json"], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["images"], 20);
+    for model in ["float", "fixed"] {
+        assert_eq!(result[model]["accuracy"], 1.0);
+        assert_eq!(
+            result[model]["confusion"],
+            serde_json::json!([[10, 0], [0, 10]])
+        );
+    }
+
+    // Other data: three images, one of them in the wrong folder; no train and test parts, so all of them count.
+    let other = trained.root.path().join("other");
+    for (class, right, number) in [("left", false, 1), ("left", true, 2), ("right", true, 3)] {
+        fs::create_dir_all(other.join(class)).unwrap();
+        let file = other.join(class).join(format!("{number}.png"));
+        picture(right, number, 8).save(file).unwrap();
+    }
+    let data = format!("--data={}", other.display());
+    let output = trainer(&["evaluate", "--json", &data], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        result["fixed"]["confusion"],
+        serde_json::json!([[1, 1], [0, 1]])
+    );
+    assert_eq!(result["float"]["classes"][0]["recall"], 0.5);
+
+    let text = stdout(&trainer(&["evaluate", &data], &trained.run));
+    assert!(
+        text.contains("fixed point: accuracy 66.67 %, 2 of 3 images"),
+        "{text}"
+    );
+    assert!(
+        text.contains("left         2     100.00    50.00    66.67     1   1"),
+        "{text}"
+    );
+
+    fs::rename(other.join("left"), other.join("middle")).unwrap();
+    let output = trainer(&["evaluate", &data], &trained.run);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output)
+            .contains("the classes are middle, right, the network was trained for left, right"),
+        "{}",
+        stderr(&output)
+    );
+    let missing = trainer(&["evaluate", "--data=/no/such/folder"], &trained.run);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("/no/such/folder"));
+}
+
+#[test]
+fn predict_reads_images_of_any_size_and_kind() {
+    let trained = trained();
+    let path = |name: &str| trained.root.path().join(name).display().to_string();
+    picture(true, 5, 8).save(path("small.png")).unwrap();
+    let large = image::DynamicImage::from(picture(false, 6, 64));
+    large.to_rgb8().save(path("large.bmp")).unwrap();
+    large.save(path("large.jpg")).unwrap();
+    let images = [path("small.png"), path("large.bmp"), path("large.jpg")];
+    let predict = |more: &[&str], images: &[String]| {
+        let args: Vec<&str> = more
+            .iter()
+            .copied()
+            .chain(images.iter().map(String::as_str))
+            .collect();
+        Command::new(env!("CARGO_BIN_EXE_trainer"))
+            .arg("predict")
+            .arg(&trained.run)
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let output = predict(&["--json"], &images);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (i, expected) in ["right", "left", "left"].into_iter().enumerate() {
+        let one = &result[i];
+        assert_eq!(one["image"], images[i]);
+        assert_eq!(one["prediction"]["name"], expected);
+        let top = one["top"].as_array().unwrap();
+        let sum: f64 = top.iter().map(|t| t["probability"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "two classes: {sum}");
+        assert_eq!(one["logits"].as_array().unwrap().len(), 2);
+    }
+    // The same numbers as the runtime on the same pixels.
+    let file = fs::read(trained.run.join("model.fxp")).unwrap();
+    let model = runtime::Model::new(&file).unwrap();
+    let mut arena = vec![0; model.arena_len()];
+    let logits = model.run(picture(true, 5, 8).as_raw(), &mut arena).unwrap();
+    let expected: Vec<i32> = logits.accumulators().collect();
+    assert_eq!(result[0]["accumulators"], serde_json::json!(expected));
+
+    let text = stdout(&predict(&["--top", "1"], &images[..1]));
+    assert!(
+        text.starts_with(&format!("{}: right (", images[0])) && !text.contains("left"),
+        "{text}"
+    );
+
+    fs::write(path("broken.png"), "not an image").unwrap();
+    for (bad, message) in [
+        ("broken.png", "not a readable"),
+        ("missing.png", "No such file"),
+    ] {
+        let output = predict(&[], &[images[0].clone(), path(bad)]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(stdout(&output), "");
+        assert!(
+            stderr(&output).contains(bad) && stderr(&output).contains(message),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(predict(&["--top", "0"], &images).status.code(), Some(2));
+    fs::remove_file(trained.run.join("model.fxp")).unwrap();
+    let output = predict(&[], &images);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected a run folder"));
+}

@@ -2,9 +2,11 @@
 
 pub mod deliver;
 mod devices;
+mod evaluate;
 mod export;
 mod flash;
 mod output;
+mod predict;
 
 use crate::{
     cli::{Cli, Command},
@@ -20,11 +22,11 @@ pub fn run(cli: Cli) -> Result<(), Error> {
     let name = match cli.command {
         Command::Fit(args) => return fit::run(&args),
         Command::Summary(args) => return summary::run(&args),
-        Command::Evaluate(_) => "evaluate",
+        Command::Evaluate(args) => return evaluate::run(&args),
         Command::Quantize(_) => "quantize",
         Command::Export(args) => return export::run(&args),
         Command::Verify(args) => return verify::run(&args),
-        Command::Predict(_) => "predict",
+        Command::Predict(args) => return predict::run(&args),
         Command::Flash(args) => return flash::run(&args),
         Command::Devices => return devices::run(),
     };

@@ -286,19 +286,21 @@ fn advance(task: &Task) -> impl FnMut(usize) {
     }
 }
 
-/// The test part of the run's data or of `--data`, at most `--limit` images of it.
+/// The test images of the run's data or of `--data`, at most `--limit` images of it.
 fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
     let path = args.dir.join(run::RECIPE);
     let recipe = Recipe::load(&path, &[])?;
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
         .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+    let (input, classes) = (architecture.input, architecture.classes());
     let mut wanted = recipe.data;
-    wanted.path = match &args.data {
-        Some(path) => path.clone(),
-        None => args.dir.join(wanted.path),
+    let mut test = match &args.data {
+        None => dataset::load(&wanted, input, classes, &args.dir)?.test,
+        Some(path) => {
+            wanted.path = path.clone();
+            dataset::load_test(&wanted, input, classes, Path::new(""))?.0
+        }
     };
-    let classes = architecture.classes();
-    let mut test = dataset::load(&wanted, architecture.input, classes, Path::new(""))?.test;
     let count = args.limit.unwrap_or(usize::MAX).min(test.len());
     if count == 0 {
         return Err(Error::Usage(
@@ -306,9 +308,7 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
         ));
     }
     test.labels.truncate(count);
-    test.images
-        .pixels
-        .truncate(count * architecture.input.len());
+    test.images.pixels.truncate(count * input.len());
     Ok(test)
 }
 

@@ -112,13 +112,40 @@ pub fn load(
     base: &Path,
 ) -> Result<Dataset, DatasetError> {
     let path = base.join(&data.path);
-    let loaded = match data.format {
-        Format::Idx => idx::load(&path, input, classes)?,
-        Format::Npz => npz::load(&path, input, classes)?,
-        Format::Csv => csv_table::load(&path, &data.label_column, input, classes)?,
-        Format::Folder => folder::load(&path, input, classes)?,
-    };
+    let loaded = read(data, &path, input, classes)?;
     split::split(loaded, data, &path)
+}
+
+/// Reads images that a trained network is tested on: the test part that the data has of its own, or else all images.
+/// `data.split`, `data.validation` and `data.limit` play no role. `base` is as in [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_test(
+    data: &Data,
+    input: Shape,
+    classes: usize,
+    base: &Path,
+) -> Result<(Labelled, Vec<String>), DatasetError> {
+    let path = base.join(&data.path);
+    let loaded = read(data, &path, input, classes)?;
+    let test = loaded.test.unwrap_or(loaded.train);
+    if test.is_empty() {
+        return Err(DatasetError::File {
+            path,
+            problem: "there are no test images".into(),
+        });
+    }
+    Ok((test, loaded.class_names))
+}
+
+fn read(data: &Data, path: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+    match data.format {
+        Format::Idx => idx::load(path, input, classes),
+        Format::Npz => npz::load(path, input, classes),
+        Format::Csv => csv_table::load(path, &data.label_column, input, classes),
+        Format::Folder => folder::load(path, input, classes),
+    }
 }
 
 fn numbered(classes: usize) -> Vec<String> {

@@ -1,11 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{
-    architecture::Shape,
-    dataset::{Images, Labelled},
-    weights::Array,
-};
+use crate::{architecture::Shape, dataset::Images, weights::Array};
 
 const RECIPE_TEXT: &str = r#"
 name = "tiny"
@@ -76,7 +72,7 @@ fn a_run_reads_back_the_same_bits_also_after_a_move() {
     assert_eq!(run.data.preprocess, per_pixel(6));
     fs::rename(root.path().join("before"), root.path().join("after")).unwrap();
     let moved = Run::open(&root.path().join("after/runs/tiny")).unwrap();
-    let missing = moved.load_data(None).unwrap_err().to_string();
+    let missing = moved.load_test(None).unwrap_err().to_string();
     assert!(missing.contains("after/runs/tiny/../../data"), "{missing}");
 }
 

@@ -1,0 +1,53 @@
+//! What the two models of a run answer to labelled images.
+
+use candle_core::Device;
+use rayon::prelude::*;
+use runtime::{Model, RunError};
+
+use crate::{
+    batch::Batches,
+    dataset::Labelled,
+    fit::{self, FitError},
+    network::{Mode, Network},
+    run::Run,
+};
+
+/// Images of a batch.
+const BATCH: usize = 250;
+
+/// The classes that the float network predicts, computed on the CPU; of equal logits the lowest class.
+///
+/// # Errors
+/// Those of the tensors.
+pub fn float(
+    run: &Run,
+    data: &Labelled,
+    mut done: impl FnMut(usize),
+) -> Result<Vec<u32>, FitError> {
+    let network = Network::new(&run.architecture, &run.weights, &Device::Cpu)?;
+    let mut classes = Vec::with_capacity(data.len());
+    for batch in Batches::in_order(data, &run.data.preprocess, BATCH) {
+        let logits = network.forward(&fit::images(&batch, &network)?, Mode::Infer)?;
+        let rows = logits.to_vec2::<f32>()?;
+        classes.extend(
+            rows.iter()
+                .map(|row| verifier::tolerance::argmax(row) as u32),
+        );
+        done(batch.n);
+    }
+    Ok(classes)
+}
+
+/// The classes that the fixed-point model predicts, computed by the runtime.
+///
+/// # Errors
+/// Images of another size than the model's.
+pub fn fixed(model: &Model<'_>, data: &Labelled) -> Result<Vec<u32>, RunError> {
+    (0..data.len())
+        .into_par_iter()
+        .map_init(
+            || vec![0; model.arena_len()],
+            |arena, i| Ok(model.run(data.images.get(i), arena)?.argmax() as u32),
+        )
+        .collect()
+}
