@@ -31,10 +31,22 @@ pub enum Command {
     /// Build the firmware with a run's model and flash it to a board
     Flash(FlashArgs),
     /// List serial ports and known boards
-    Devices,
+    Devices(DevicesArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer fit
+      train the MNIST recipe; everything goes to runs/mnist
+  trainer fit my.toml --out runs/first --set train.batch=128 --set data.augment.shift=2
+      another recipe, with some of its values changed
+  trainer fit --epochs 30 --json > epochs.jsonl
+      one JSON object per epoch and one at the end, for scripts")]
 pub struct FitArgs {
     /// Recipe file [default: the MNIST recipe in models/]
     pub recipe: Option<PathBuf>,
@@ -84,14 +96,25 @@ pub struct StartArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer summary
+  trainer summary my.toml --set network.layers.0.filters=16")]
 pub struct SummaryArgs {
     /// Recipe file [default: the MNIST recipe in models/]
     pub recipe: Option<PathBuf>,
+    /// Change a value of the recipe; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  trainer export runs/mnist")]
 pub struct RunArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -101,6 +124,10 @@ pub struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer evaluate runs/mnist
+  trainer evaluate runs/signs --data new-photos --json")]
 pub struct EvaluateArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -113,6 +140,9 @@ pub struct EvaluateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  trainer quantize runs/mnist --qat-epochs 2")]
 pub struct QuantizeArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -122,6 +152,11 @@ pub struct QuantizeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer verify runs/mnist --layers
+  trainer verify runs/mnist --against qemu:mps2-an386 --limit 100
+  trainer verify runs/mnist --against serial:/dev/ttyACM0")]
 pub struct VerifyArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -143,6 +178,10 @@ pub struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer predict runs/mnist digit.png
+  trainer predict runs/mnist scans/*.png --top 1 --json")]
 pub struct PredictArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -158,6 +197,9 @@ pub struct PredictArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  trainer flash runs/mnist --board nrf52840-dk")]
 pub struct FlashArgs {
     /// Run folder
     pub dir: PathBuf,
@@ -167,4 +209,29 @@ pub struct FlashArgs {
     /// Print what would be done
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example (bash):
+  trainer completions bash > ~/.local/share/bash-completion/completions/trainer")]
+pub struct CompletionsArgs {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  trainer man ~/.local/share/man/man1")]
+pub struct ManArgs {
+    /// Folder for trainer.1 and one page per command; made if it is missing
+    pub dir: PathBuf,
 }

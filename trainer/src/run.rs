@@ -34,10 +34,12 @@ pub const WEIGHTS: &str = "weights.safetensors";
 #[non_exhaustive]
 pub enum RunError {
     /// Not a run folder.
-    #[error("{}: no {RECIPE} there; expected a run folder, written by `trainer fit`", dir.display())]
+    #[error("{}: no {missing} there; expected a run folder, written by `trainer fit`", dir.display())]
     NoRun {
         /// The folder.
         dir: PathBuf,
+        /// The file.
+        missing: &'static str,
     },
     /// The recipe in the folder is not valid.
     #[error(transparent)]
@@ -238,8 +240,14 @@ impl Run {
     /// A missing or damaged file, or weights or data.json that do not fit the recipe's network.
     pub fn open(dir: &Path) -> Result<Self, RunError> {
         let path = dir.join(RECIPE);
-        if !path.is_file() {
-            return Err(RunError::NoRun { dir: dir.into() });
+        if let Some(missing) = [RECIPE, DATA]
+            .into_iter()
+            .find(|name| !dir.join(name).is_file())
+        {
+            return Err(RunError::NoRun {
+                dir: dir.into(),
+                missing,
+            });
         }
         let recipe = Recipe::load(&path, &[])?;
         let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)

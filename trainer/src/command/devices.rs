@@ -1,37 +1,93 @@
 //! `trainer devices`: serial ports, boards and emulated machines.
 
+use std::fmt;
+
+use serde::Serialize;
 use serialport::{SerialPortInfo, SerialPortType};
 use verifier::link::target::{self, Board};
 
-use crate::error::Error;
+use super::output;
+use crate::{cli::DevicesArgs, error::Error};
 
 /// Prints three lists.
 ///
 /// # Errors
 /// The system does not tell its serial ports.
-pub fn run() -> Result<(), Error> {
+pub fn run(args: &DevicesArgs) -> Result<(), Error> {
     let ports = serialport::available_ports()
         .map_err(|error| Error::Failed(format!("cannot list the serial ports: {error}")))?;
-    let boards = &target::targets().boards;
-    println!("serial ports (trainer verify DIR --against serial:PORT)");
-    if ports.is_empty() {
-        println!("  none; plug a board in, with a cable that carries data");
+    let targets = target::targets();
+    let devices = Devices {
+        ports: ports
+            .into_iter()
+            .map(|port| Port {
+                description: describe(&port, &targets.boards),
+                name: port.port_name,
+            })
+            .collect(),
+        boards: targets
+            .boards
+            .iter()
+            .map(|board| Target {
+                name: &board.name,
+                description: format!("{}, chip {}", board.description, board.chip),
+            })
+            .collect(),
+        machines: targets
+            .machines
+            .iter()
+            .map(|machine| Target {
+                name: &machine.name,
+                description: machine.description.clone(),
+            })
+            .collect(),
+    };
+    output::result(&devices, args.json)
+}
+
+#[derive(Debug, Serialize)]
+struct Devices<'a> {
+    ports: Vec<Port>,
+    boards: Vec<Target<'a>>,
+    machines: Vec<Target<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Port {
+    name: String,
+    /// One line for people; starts with the name.
+    description: String,
+}
+
+/// A board or an emulated machine.
+#[derive(Debug, Serialize)]
+struct Target<'a> {
+    name: &'a str,
+    description: String,
+}
+
+impl fmt::Display for Devices<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "serial ports (trainer verify DIR --against serial:PORT)")?;
+        if self.ports.is_empty() {
+            writeln!(f, "  none; plug a board in, with a cable that carries data")?;
+        }
+        for port in &self.ports {
+            writeln!(f, "  {}", port.description)?;
+        }
+        writeln!(f, "\nboards (trainer flash DIR --board NAME)")?;
+        for board in &self.boards {
+            writeln!(f, "  {:<18} {}", board.name, board.description)?;
+        }
+        writeln!(
+            f,
+            "\nemulated machines (trainer verify DIR --against qemu:NAME)"
+        )?;
+        for machine in &self.machines {
+            writeln!(f, "  {:<18} {}", machine.name, machine.description)?;
+        }
+        Ok(())
     }
-    for port in &ports {
-        println!("  {}", describe(port, boards));
-    }
-    println!("\nboards (trainer flash DIR --board NAME)");
-    for board in boards {
-        println!(
-            "  {:<18} {}, chip {}",
-            board.name, board.description, board.chip
-        );
-    }
-    println!("\nemulated machines (trainer verify DIR --against qemu:NAME)");
-    for machine in &target::targets().machines {
-        println!("  {:<18} {}", machine.name, machine.description);
-    }
-    Ok(())
 }
 
 /// Name of the port, what the USB device says about itself, and the boards with such a device.

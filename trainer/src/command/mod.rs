@@ -1,10 +1,12 @@
 //! One file per subcommand: `pub fn run(args: &XArgs) -> Result<(), Error>`.
 
+mod completions;
 pub mod deliver;
 mod devices;
 mod evaluate;
 mod export;
 mod flash;
+mod man;
 mod output;
 mod predict;
 
@@ -28,7 +30,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Verify(args) => return verify::run(&args),
         Command::Predict(args) => return predict::run(&args),
         Command::Flash(args) => return flash::run(&args),
-        Command::Devices => return devices::run(),
+        Command::Devices(args) => return devices::run(&args),
+        Command::Completions(args) => return completions::run(&args),
+        Command::Man(args) => return man::run(&args),
     };
     Err(Error::Failed(format!(
         "`{name}` is not available in this build"

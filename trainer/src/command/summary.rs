@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
+use super::output;
 use crate::{
-    architecture::{Architecture, LayerKind, Source},
+    architecture::{Architecture, LayerKind, Shape, Source},
     cli::SummaryArgs,
     error::Error,
     recipe::{self, PreprocessMode, Recipe},
@@ -20,8 +23,58 @@ pub fn run(args: &SummaryArgs) -> Result<(), Error> {
     };
     let recipe = Recipe::load(&path, &args.set)?;
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
-    print!("{}", table(&recipe, &architecture));
-    Ok(())
+    if args.json {
+        return output::document(&Summary::new(&recipe, &architecture));
+    }
+    output::text(&table(&recipe, &architecture))
+}
+
+/// The table as values.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    name: &'a str,
+    input: Shape,
+    layers: Vec<Row<'a>>,
+    parameters: u64,
+    trainable_parameters: u64,
+    macs: u64,
+    estimated_flash_bytes: u64,
+    estimated_arena_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    kind: &'static str,
+    output: Shape,
+    parameters: u64,
+    macs: u64,
+}
+
+impl<'a> Summary<'a> {
+    fn new(recipe: &'a Recipe, architecture: &'a Architecture) -> Self {
+        let layers = &architecture.layers;
+        let (flash, arena) = estimate(architecture, recipe.data.preprocess);
+        Self {
+            name: &recipe.name,
+            input: architecture.input,
+            layers: layers
+                .iter()
+                .map(|layer| Row {
+                    name: &layer.name,
+                    kind: kind(&layer.kind),
+                    output: layer.output,
+                    parameters: layer.parameters(),
+                    macs: layer.macs(),
+                })
+                .collect(),
+            parameters: architecture.parameters(),
+            trainable_parameters: layers.iter().map(|l| l.trainable_parameters()).sum(),
+            macs: architecture.macs(),
+            estimated_flash_bytes: flash,
+            estimated_arena_bytes: arena,
+        }
+    }
 }
 
 fn table(recipe: &Recipe, architecture: &Architecture) -> String {
@@ -57,15 +110,22 @@ fn table(recipe: &Recipe, architecture: &Architecture) -> String {
             "{name:<a$}  {kind:<b$}  {output:<c$}  {parameters:>d$}  {macs:>e$}"
         );
     }
-    let trainable: u64 = architecture
-        .layers
-        .iter()
-        .map(|l| l.trainable_parameters())
-        .sum();
-    let (flash, arena) = estimate(architecture, recipe.data.preprocess);
-    let _ = writeln!(text, "\ntrainable parameters   {}", grouped(trainable));
-    let _ = writeln!(text, "int8 flash, estimated  {} bytes", grouped(flash));
-    let _ = writeln!(text, "int8 arena, estimated  {} bytes", grouped(arena));
+    let summary = Summary::new(recipe, architecture);
+    for (name, number, unit) in [
+        ("\ntrainable parameters  ", summary.trainable_parameters, ""),
+        (
+            "int8 flash, estimated ",
+            summary.estimated_flash_bytes,
+            " bytes",
+        ),
+        (
+            "int8 arena, estimated ",
+            summary.estimated_arena_bytes,
+            " bytes",
+        ),
+    ] {
+        let _ = writeln!(text, "{name} {}{unit}", grouped(number));
+    }
     text
 }
 

@@ -116,8 +116,8 @@ fn every_wrong_file_is_named_with_what_is_wrong() {
         ),
         (
             &|dir| fs::remove_file(dir.join(DATA)).unwrap(),
-            "DIR/data.json: ",
-            1,
+            "DIR: no data.json there",
+            2,
         ),
         (
             &|dir| fs::write(dir.join(DATA), "{}").unwrap(),
