@@ -149,6 +149,12 @@ pub struct QuantizeArgs {
     /// Epochs of quantization-aware fine-tuning [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub qat_epochs: Option<usize>,
+    /// Learning rate at its begin [default: the recipe's]
+    #[arg(long, value_name = "RATE")]
+    pub qat_learning_rate: Option<f32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

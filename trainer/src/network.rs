@@ -10,6 +10,7 @@ use crate::{
     },
     ops::{
         self, activation, batch_norm, composed, conv, dense, dropout,
+        fake_quantize::{self, Grid},
         geometry::Geometry,
         grouped,
         kernel::{Level, conv::Plan},
@@ -63,6 +64,8 @@ pub struct Network {
     device: Device,
     /// Instructions of the fused operators.
     level: Level,
+    /// Grid of every layer's output; empty without fake quantization.
+    grids: Vec<Option<Grid>>,
     /// For every layer its weights, in the order of [`Layer::weight_shapes`].
     weights: Vec<Vec<Var>>,
     parameters: Vec<Parameter>,
@@ -101,6 +104,7 @@ impl Network {
             architecture: architecture.clone(),
             device: device.clone(),
             level: Level::detect(),
+            grids: Vec::new(),
             weights: vars,
             parameters,
             token: Var::zeros(1, DType::F32, device)?,
@@ -111,6 +115,12 @@ impl Network {
     /// The same network with the fused operators in other instructions than the fastest ones of this machine.
     pub fn with_level(self, level: Level) -> Self {
         Self { level, ..self }
+    }
+
+    /// The same network with the outputs of its layers rounded to these grids, one entry per layer; the gradient is that of the
+    /// straight-through estimator.
+    pub fn with_fake_quantization(self, grids: Vec<Option<Grid>>) -> Self {
+        Self { grids, ..self }
     }
 
     /// What the network computes.
@@ -147,7 +157,10 @@ impl Network {
             let inputs: Vec<&Tensor> = inputs.collect();
             let wanted = x.track_op() || layer.inputs != [Source::Input];
             let pool = self.pool_of(index);
-            let y = self.fused_layer(&mut tape, index, &inputs, wanted, pool, mode)?;
+            let mut y = self.fused_layer(&mut tape, index, &inputs, wanted, pool, mode)?;
+            if let Some(grid) = self.grid(index + usize::from(pool.is_some())) {
+                y = tape.apply1(fake_quantize::operator(grid), &y)?;
+            }
             if pool.is_some() {
                 outputs.push(y.clone());
             }
@@ -189,6 +202,10 @@ impl Network {
             Ok(mut gradients) => Ok(std::mem::take(&mut gradients)),
             Err(_) => bail!("an earlier backward pass panicked"),
         }
+    }
+
+    fn grid(&self, layer: usize) -> Option<Grid> {
+        self.grids.get(layer).copied().flatten()
     }
 
     /// The max pooling that can be computed together with the conv layer at `index`: the next layer, if nothing else
@@ -327,7 +344,10 @@ impl Network {
             };
             let (pre_activation, activation) =
                 self.compose_layer(index, layer, input(0), || input(1), mode)?;
-            let output = composed::activate(&pre_activation, activation)?;
+            let mut output = composed::activate(&pre_activation, activation)?;
+            if let Some(grid) = self.grid(index) {
+                output = fake_quantize::composed(&output, grid)?;
+            }
             traces.push(Trace {
                 name: layer.name.clone(),
                 pre_activation,

@@ -20,6 +20,7 @@ use crate::{
         graph::Graph,
         search::{divergence, search},
     },
+    random::{Purpose, permutation},
     recipe::{CalibrationMethod, Quantize},
 };
 
@@ -63,12 +64,17 @@ pub struct Reference {
     pub logits: Vec<Vec<f64>>,
 }
 
-/// Runs the first `images` images (in whole batches of 100) through the float network.
+/// A random choice of training images; all of them if there are no more.
+pub fn calibration_images(data: &Labelled, images: usize, seed: u64) -> Labelled {
+    let order = permutation(data.len(), seed, Purpose::Calibration, 0);
+    data.select(&order[..images.min(order.len())])
+}
+
+/// Runs the images through the float network.
 ///
 /// # Errors
 /// [`PtqError::Device`], [`PtqError::Trace`].
 pub fn calibrate(
-    images: usize,
     network: &Network,
     preprocess: &Preprocess,
     data: &Labelled,
@@ -77,8 +83,7 @@ pub fn calibrate(
     let Shape { h, w, c } = architecture.input;
     let mut calibration = Calibration::new(architecture);
     let mut logits = Vec::new();
-    let batches = images.div_ceil(BATCH).max(1);
-    for batch in Batches::in_order(data, preprocess, BATCH).take(batches) {
+    for batch in Batches::in_order(data, preprocess, BATCH) {
         let x = Tensor::from_slice(&batch.x, (batch.n, h, w, c), network.device())?;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let traces = network.trace(&x)?;

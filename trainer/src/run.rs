@@ -28,6 +28,8 @@ pub const DATA: &str = "data.json";
 pub const INITIAL_WEIGHTS: &str = "initial.safetensors";
 /// After the training.
 pub const WEIGHTS: &str = "weights.safetensors";
+/// After quantization-aware fine-tuning, batch norms folded.
+pub const QAT_WEIGHTS: &str = "qat.safetensors";
 
 /// Why a run folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -351,6 +353,20 @@ pub fn write_weights(path: &Path, weights: &Weights) -> Result<(), RunError> {
             source,
         })?;
     write(path, &bytes)
+}
+
+/// Removes a file of the run folder, if it is there.
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn remove(path: &Path) -> Result<(), RunError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RunError::File {
+            path: path.into(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn read_data_record(path: &Path, architecture: &Architecture) -> Result<DataRecord, RunError> {

@@ -73,7 +73,7 @@ fn disagreement(method: CalibrationMethod) -> usize {
     let (data, weights) = (data(), initial_weights(&architecture, 5));
     let preprocess = preprocess(&data);
     let network = Network::new(&architecture, &weights, &Device::Cpu).unwrap();
-    let reference = ptq::calibrate(IMAGES, &network, &preprocess, &data).unwrap();
+    let reference = ptq::calibrate(&network, &preprocess, &data).unwrap();
     let graph = graph::build(&architecture, &preprocess, &weights).unwrap();
     let recipe = Quantize {
         method,

@@ -322,3 +322,42 @@ fn predict_reads_images_of_any_size_and_kind() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("expected a run folder"));
 }
+
+#[test]
+fn quantize_fine_tunes_and_goes_back() {
+    let trained = trained();
+    let names = ["model.onnx", "model.int8.onnx", "model.fxp"];
+    let files = || names.map(|name| fs::read(trained.run.join(name)).unwrap());
+    let before = files();
+    let quantize = |epochs: &str| {
+        let output = trainer(
+            &["quantize", "--json", "--qat-epochs", epochs],
+            &trained.run,
+        );
+        assert!(output.status.success(), "{}", stderr(&output));
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["report"]["mismatching"], 0);
+    };
+    quantize("2");
+    let tuned = files();
+    assert_ne!(tuned[2], before[2]);
+    assert!(report(&trained.run).files.contains_key("qat.safetensors"));
+    assert!(
+        report(&trained.run)
+            .origin
+            .recipe
+            .contains("qat_epochs = 2")
+    );
+    let output = trainer(&["export"], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(files(), tuned);
+
+    quantize("0");
+    assert_eq!(files(), before);
+    assert!(!trained.run.join("qat.safetensors").exists());
+
+    let output = trainer(&["quantize", "--qat-learning-rate=-1"], &trained.run);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("qat_learning_rate"));
+    assert_eq!(files(), before);
+}

@@ -79,6 +79,11 @@ impl Task {
     pub fn advance(&self, steps: u64) {
         self.0.inc(steps);
     }
+
+    /// So many steps are done in all.
+    pub fn reach(&self, steps: usize) {
+        self.0.set_position(steps as u64);
+    }
 }
 
 impl Drop for Task {

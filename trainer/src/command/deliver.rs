@@ -14,20 +14,22 @@ use crate::{
     dataset::Dataset,
     error::Error,
     export::{self, Origin},
-    file,
+    file, fold,
     network::Network,
-    ptq,
+    ptq::{self, PtqError},
+    qat,
     quantize::{self, Quantized, graph},
     report::{self, Inputs, Memory, Report, ReportError, source},
     run::{self, Run},
 };
 
 /// Files of the run folder that the report lists, where they are there.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     run::RECIPE,
     run::DATA,
     run::INITIAL_WEIGHTS,
     run::WEIGHTS,
+    run::QAT_WEIGHTS,
     history::FILE,
     "curves.png",
     "model.onnx",
@@ -35,23 +37,66 @@ const FILES: [&str; 9] = [
     "model.fxp",
 ];
 
-/// Calibrates on training images and quantizes.
+/// Where the weights of quantization-aware fine-tuning come from, if the recipe asks for it.
+#[derive(Clone, Copy, Debug)]
+pub enum FineTuning {
+    /// They are trained, and written to qat.safetensors.
+    Train,
+    /// They are read from there.
+    Read,
+}
+
+/// Folds batch norms, chooses scales on training images, fine-tunes if the recipe asks for it, and quantizes.
 ///
 /// # Errors
-/// A network that the fixed-point format cannot hold.
-pub fn quantize(run: &Run, data: &Dataset) -> Result<Quantized, Error> {
+/// A network that the fixed-point format cannot hold, a fine-tuning that fails, or its weights cannot be read or written.
+pub fn quantize(
+    run: &Run,
+    data: &Dataset,
+    fine_tuning: FineTuning,
+    display: Display,
+) -> Result<Quantized, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Failed(error.to_string());
-    let (architecture, preprocess) = (&run.architecture, &run.data.preprocess);
-    let network =
-        Network::new(architecture, &run.weights, &Device::Cpu).map_err(|error| failed(&error))?;
+    let (recipe, preprocess) = (&run.recipe, &run.data.preprocess);
+    let (architecture, mut weights) = fold::batch_norm(&run.architecture, &run.weights);
+    let task = display.busy("quantizing");
     let graph =
-        graph::build(architecture, preprocess, &run.weights).map_err(|error| failed(&error))?;
-    let recipe = &run.recipe.quantize;
-    let images = recipe.calibration_images;
-    let scales = ptq::calibrate(images, &network, preprocess, &data.train)
-        .and_then(|reference| ptq::scales(recipe, &graph, architecture, &reference, &data.train))
+        graph::build(&architecture, preprocess, &weights).map_err(|error| failed(&error))?;
+    let wanted = recipe.quantize.calibration_images;
+    let images = ptq::calibration_images(&data.train, wanted, recipe.train.seed);
+    let scales = Network::new(&architecture, &weights, &Device::Cpu)
+        .map_err(PtqError::from)
+        .and_then(|network| ptq::calibrate(&network, preprocess, &images))
+        .and_then(|float| ptq::scales(&recipe.quantize, &graph, &architecture, &float, &images))
         .map_err(|error| failed(&error))?;
-    quantize::assemble(&graph, architecture, &scales).map_err(|error| failed(&error))
+    drop(task);
+    let path = run.dir.join(run::QAT_WEIGHTS);
+    if recipe.quantize.qat_epochs == 0 {
+        run::remove(&path)?;
+    } else {
+        weights = match fine_tuning {
+            FineTuning::Read => run::read_weights(&path, &architecture)?,
+            FineTuning::Train => {
+                let images = data.train.len() * recipe.quantize.qat_epochs;
+                let task = display.task("fine-tuning", images as u64);
+                let tuned = qat::tune(
+                    recipe,
+                    &architecture,
+                    &weights,
+                    preprocess,
+                    &scales,
+                    &data.train,
+                    &mut |done| task.reach(done),
+                )
+                .map_err(|error| failed(&error))?;
+                run::write_weights(&path, &tuned)?;
+                tuned
+            }
+        };
+    }
+    graph::build(&architecture, preprocess, &weights)
+        .and_then(|graph| quantize::assemble(&graph, &architecture, &scales))
+        .map_err(|error| failed(&error))
 }
 
 /// Writes model.onnx, model.int8.onnx and model.fxp, verifies them on the test images, and writes report.json and report.html.

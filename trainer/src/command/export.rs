@@ -1,6 +1,9 @@
 //! `trainer export`: the model files and the report of a trained run, written again.
 
-use super::{deliver, output};
+use super::{
+    deliver::{self, FineTuning},
+    output,
+};
 use crate::{callbacks::progress::Display, cli::RunArgs, error::Error, run::Run};
 
 /// Runs the command.
@@ -13,9 +16,7 @@ pub fn run(args: &RunArgs) -> Result<(), Error> {
     let task = display.busy("reading the data");
     let data = run.load_own_data()?;
     drop(task);
-    let task = display.busy("quantizing");
-    let quantized = deliver::quantize(&run, &data)?;
-    drop(task);
+    let quantized = deliver::quantize(&run, &data, FineTuning::Read, display)?;
     let verified = deliver::write_models(&run, &quantized, &data, display)?;
     output::result(&verified, args.json)?;
     verified.conclude()

@@ -12,7 +12,11 @@ use crate::{
     architecture::Architecture,
     callbacks::{self, Plan, progress::Display},
     cli::FitArgs,
-    command::{deliver, output, verify::Verified},
+    command::{
+        deliver::{self, FineTuning},
+        output,
+        verify::Verified,
+    },
     dataset, device,
     error::Error,
     fit,
@@ -95,7 +99,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
         data: data_record,
         weights,
     };
-    let quantized = deliver::quantize(&trained, &data)?;
+    let quantized = deliver::quantize(&trained, &data, FineTuning::Train, display)?;
     let verified = deliver::write_models(&trained, &quantized, &data, display)?;
     if args.json {
         output::line(&Finished {
@@ -132,7 +136,6 @@ fn refuse(args: &FitArgs, recipe: &Recipe) -> Result<(), Error> {
         (args.start.warm_start.is_some(), "--warm-start"),
         (args.start.reset_weights, "--reset-weights"),
         (recipe.train.ema != 0.0, "train.ema"),
-        (recipe.quantize.qat_epochs != 0, "quantize.qat_epochs"),
         (
             callbacks.early_stopping.is_some(),
             "train.callbacks.early_stopping",

@@ -9,6 +9,7 @@ mod flash;
 mod man;
 mod output;
 mod predict;
+mod quantize;
 
 use crate::{
     cli::{Cli, Command},
@@ -21,20 +22,17 @@ pub mod verify;
 
 /// Runs the chosen subcommand.
 pub fn run(cli: Cli) -> Result<(), Error> {
-    let name = match cli.command {
-        Command::Fit(args) => return fit::run(&args),
-        Command::Summary(args) => return summary::run(&args),
-        Command::Evaluate(args) => return evaluate::run(&args),
-        Command::Quantize(_) => "quantize",
-        Command::Export(args) => return export::run(&args),
-        Command::Verify(args) => return verify::run(&args),
-        Command::Predict(args) => return predict::run(&args),
-        Command::Flash(args) => return flash::run(&args),
-        Command::Devices(args) => return devices::run(&args),
-        Command::Completions(args) => return completions::run(&args),
-        Command::Man(args) => return man::run(&args),
-    };
-    Err(Error::Failed(format!(
-        "`{name}` is not available in this build"
-    )))
+    match cli.command {
+        Command::Fit(args) => fit::run(&args),
+        Command::Summary(args) => summary::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Flash(args) => flash::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
 }

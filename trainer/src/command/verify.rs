@@ -18,7 +18,7 @@ use verifier::{
 use super::output;
 use crate::{
     architecture::Architecture,
-    callbacks::progress::{Display, Task},
+    callbacks::progress::Display,
     cli::VerifyArgs,
     dataset::{self, Labelled},
     error::Error,
@@ -155,7 +155,7 @@ pub fn verify(
         &models.fixed,
         images,
         backend.as_mut(),
-        &mut advance(&task),
+        &mut |done| task.reach(done),
     )
     .map_err(failed)?;
     drop(task);
@@ -173,7 +173,7 @@ pub fn verify(
         })?;
     let layers = if target.layers {
         let task = display.task("verifying every tensor", images.len() as u64);
-        let mut done = advance(&task);
+        let mut done = |done| task.reach(done);
         let layers = compare_layers(
             &models.int8,
             &models.fixed,
@@ -274,15 +274,6 @@ impl fmt::Display for Verified {
             "mismatching logits: {} of {}",
             report.mismatching, report.logits
         )
-    }
-}
-
-/// Turns "so many are done" into steps of a progress bar.
-fn advance(task: &Task) -> impl FnMut(usize) {
-    let mut before = 0;
-    move |done| {
-        task.advance((done - before) as u64);
-        before = done;
     }
 }
 

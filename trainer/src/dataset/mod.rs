@@ -68,7 +68,7 @@ impl Labelled {
     }
 
     /// A copy of the images with these positions, in this order.
-    fn select(&self, positions: &[u32]) -> Self {
+    pub fn select(&self, positions: &[u32]) -> Self {
         let mut pixels = Vec::with_capacity(positions.len() * self.images.shape.len());
         for &i in positions {
             pixels.extend_from_slice(self.images.get(i as usize));

@@ -13,6 +13,7 @@ pub mod composed;
 pub mod conv;
 pub mod dense;
 pub mod dropout;
+pub mod fake_quantize;
 pub mod geometry;
 pub mod grouped;
 pub mod kernel;

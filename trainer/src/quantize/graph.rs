@@ -486,7 +486,7 @@ impl Builder<'_> {
 }
 
 /// Preprocessing as `x * mul + add`, one entry for all values or one per value; `None`: the pixels as they are.
-fn preprocess_affine(preprocess: &Preprocess) -> Option<(Vec<f64>, Vec<f64>)> {
+pub fn preprocess_affine(preprocess: &Preprocess) -> Option<(Vec<f64>, Vec<f64>)> {
     let of = |mean: f32, std: f32| (1.0 / f64::from(std), -f64::from(mean) / f64::from(std));
     match preprocess {
         Preprocess::None => None,

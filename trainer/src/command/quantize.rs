@@ -1,0 +1,36 @@
+//! `trainer quantize`: a trained run quantized again, with or without quantization-aware fine-tuning.
+
+use super::{
+    deliver::{self, FineTuning},
+    output,
+};
+use crate::{
+    callbacks::progress::Display,
+    cli::QuantizeArgs,
+    error::Error,
+    recipe::Recipe,
+    run::{self, Run},
+};
+
+/// Runs the command. What was asked for on the command line is kept in the run's recipe.toml.
+///
+/// # Errors
+/// A folder that is no finished run, data other than the run's, wrong options, a model that cannot be written or does not
+/// verify.
+pub fn run(args: &QuantizeArgs) -> Result<(), Error> {
+    let display = Display::choose(false, false, args.json);
+    let mut run = Run::open(&args.dir)?;
+    let epochs = args.qat_epochs.map(|n| format!("quantize.qat_epochs={n}"));
+    let rate = args.qat_learning_rate;
+    let rate = rate.map(|rate| format!("quantize.qat_learning_rate={rate}"));
+    let sets: Vec<String> = epochs.into_iter().chain(rate).collect();
+    run.recipe = Recipe::load(&args.dir.join(run::RECIPE), &sets)?;
+    let task = display.busy("reading the data");
+    let data = run.load_own_data()?;
+    drop(task);
+    let quantized = deliver::quantize(&run, &data, FineTuning::Train, display)?;
+    run.recipe = run::store_recipe(&args.dir, &run.recipe, &args.dir)?;
+    let verified = deliver::write_models(&run, &quantized, &data, display)?;
+    output::result(&verified, args.json)?;
+    verified.conclude()
+}
