@@ -1,4 +1,5 @@
-//! Command line: what a script may rely on. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or recipe error.
+//! Command line: what a script may rely on. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or
+//! recipe error, 130 a training was interrupted (Ctrl-C).
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -15,6 +16,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train, quantize, export and verify; writes a run folder
+    ///
+    /// A folder that holds another run, or an unfinished one, is left alone unless --resume or --reset-weights says what to do
+    /// with it. A finished run of the same recipe is not trained again; only its models are written and verified again.
+    ///
+    /// Ctrl-C ends a training after the running step, with a checkpoint: --resume continues it with the same bits as if it had
+    /// never stopped. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or recipe error, 130 interrupted.
     Fit(FitArgs),
     /// Layers, output shapes, parameters, MACs; int8 flash and arena bytes
     Summary(SummaryArgs),
@@ -45,10 +52,12 @@ Examples:
       train the MNIST recipe; everything goes to runs/mnist
   trainer fit my.toml --out runs/first --set train.batch=128 --set data.augment.shift=2
       another recipe, with some of its values changed
+  trainer fit --resume --epochs 10
+      continue runs/mnist after an interruption or a crash; up to 10 epochs
   trainer fit --epochs 30 --json > epochs.jsonl
       one JSON object per epoch and one at the end, for scripts")]
 pub struct FitArgs {
-    /// Recipe file [default: the MNIST recipe in models/]
+    /// Recipe file [default: the MNIST recipe in models/; with --resume and --reset-weights the one in the run folder]
     pub recipe: Option<PathBuf>,
     /// Run folder [default: runs/RECIPE_NAME]
     #[arg(long, value_name = "DIR")]
@@ -84,13 +93,14 @@ pub struct FitArgs {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct StartArgs {
-    /// Continue exactly where the last checkpoint of the run folder was written
+    /// Continue exactly where the last checkpoint of the run folder was written; of the recipe only train.epochs, quantize and
+    /// export may change
     #[arg(long)]
     pub resume: bool,
     /// Take the weights of another run; schedule and optimizer start at step 0
     #[arg(long, value_name = "DIR")]
     pub warm_start: Option<PathBuf>,
-    /// Train again from the run folder's saved initial weights
+    /// Train again from the run folder's saved initial weights, and replace its other files
     #[arg(long)]
     pub reset_weights: bool,
 }

@@ -1,5 +1,7 @@
 //! The error of a whole command; each stage has its own enum and converts into it.
 
+use crate::interrupt;
+
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,14 +12,18 @@ pub enum Error {
     /// The work failed or did not verify: exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// The user ended a training; it can be continued: exit code 130.
+    #[error("{0}")]
+    Interrupted(String),
 }
 
 impl Error {
-    /// Process exit code: 2 for usage and recipe errors, else 1.
+    /// Process exit code: 2 for usage and recipe errors, 130 after an interruption, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            _ => 1,
+            Self::Failed(_) => 1,
+            Self::Interrupted(_) => interrupt::EXIT_CODE,
         }
     }
 }

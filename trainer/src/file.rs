@@ -5,8 +5,8 @@ use std::{
     path::Path,
 };
 
-/// Replaces `path` by `bytes`: writes a temporary file in the same folder, syncs it, renames it. After a crash at any
-/// moment `path` holds the old or the new content, whole.
+/// Replaces `path` by `bytes`: writes a temporary file in the same folder, syncs it, renames it, syncs the folder. After a
+/// crash at any moment `path` holds the old or the new content, whole; after the return the new one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -21,6 +21,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
+    // Windows cannot open a folder as a file, and needs no sync of it.
+    #[cfg(unix)]
+    std::fs::File::open(folder)?.sync_all()?;
     Ok(())
 }
 

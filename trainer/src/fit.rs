@@ -1,23 +1,34 @@
 //! The training loop.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use candle_core::{Device, Tensor};
 
 use crate::{
     batch::{Batch, Batches},
-    callbacks::{Callback, CallbackError, EpochLog, StepLog},
+    callbacks::{Callback, CallbackError, Control, EpochLog, StepLog, rule::Rules},
+    checkpoint::{self, Checkpoint, CheckpointError, Finished, Progress, Running},
     dataset::{Dataset, Labelled},
+    ema::Average,
     loss,
     network::{Mode, Network},
-    optimizer::Optimizer,
+    optimizer::{Optimizer, StateError},
     preprocess::Preprocess,
     recipe::Recipe,
+    run::{self, RunError},
     schedule::Schedule,
+    weights::{Array, Weights},
 };
 
 /// Images of an evaluation batch.
 const EVALUATION_BATCH: usize = 250;
+
+/// Best weights so far, in the run folder.
+pub const BEST_WEIGHTS: &str = "best.safetensors";
 
 /// Why a training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -29,127 +40,422 @@ pub enum FitError {
     /// An output file or the terminal.
     #[error(transparent)]
     Callback(#[from] CallbackError),
+    /// A file of the run folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's optimizer is another one.
+    #[error("{}: {source}", path.display())]
+    Optimizer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        source: StateError<candle_core::Error>,
+    },
     /// The loss is no number any more.
     #[error(
-        "step {step}: the loss is {loss}; try a smaller learning rate or gradient clipping (train.clip)"
+        "step {step}: {what} is {value}, {place}; try a smaller learning rate or gradient clipping (train.clip)"
     )]
     NotFinite {
-        /// Update at which it was seen, from 0.
+        /// Number of updates before it was seen.
         step: u64,
+        /// Which loss.
+        what: &'static str,
         /// What it was.
-        loss: f32,
+        value: f32,
+        /// The first layer where it shows, and what of it.
+        place: String,
     },
 }
 
-/// Trains the network in place and tells the callbacks; returns the finished epochs.
+/// What a training reads and never changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The resolved recipe.
+    pub recipe: &'a Recipe,
+    /// The data.
+    pub data: &'a Dataset,
+    /// With the numbers from the data.
+    pub preprocess: &'a Preprocess,
+    /// The run folder: checkpoint and best weights are written there.
+    pub dir: &'a Path,
+}
+
+impl Job<'_> {
+    /// Updates of one epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        let images = self.data.train.images.len();
+        images.div_ceil(self.recipe.train.batch) as u64
+    }
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The network has the final weights.
+    Finished,
+    /// `interrupted` answered true; the checkpoint is written.
+    Interrupted {
+        /// Updates done.
+        step: u64,
+    },
+}
+
+/// Trains from the checkpoint's state on. `interrupted` is asked after every step.
 ///
 /// # Errors
-/// [`FitError`]; the network then has the weights of the last good step.
+/// [`FitError`]; the last checkpoint in the folder is a good one.
 pub fn fit(
-    recipe: &Recipe,
+    job: &Job<'_>,
     network: &Network,
-    data: &Dataset,
-    preprocess: &Preprocess,
+    start: Checkpoint,
     callbacks: &mut dyn Callback,
-) -> Result<Vec<EpochLog>, FitError> {
-    let train = &recipe.train;
-    let steps = data.train.images.len().div_ceil(train.batch) as u64;
-    let schedule = Schedule::new(
-        &train.schedule,
-        train.optimizer.learning_rate(),
-        steps * train.epochs as u64,
-    );
-    let mut optimizer = Optimizer::new(train.optimizer, train.clip);
-    let validation = data.validation.as_ref().unwrap_or(&data.test);
-    let mut history = Vec::new();
-    for epoch in 0..train.epochs {
-        let start = Instant::now();
-        let (mut sum, mut right, mut seen, mut learning_rate) = (0.0, 0, 0, 0.0);
-        let batches = Batches::shuffled(
-            &data.train,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Ending, FitError> {
+    let mut training = Training::new(job, network, start)?;
+    while training.progress.finished.is_none() {
+        if !training.epoch(callbacks, interrupted)? {
+            training.checkpoint()?;
+            callbacks.end()?;
+            let step = training.optimizer.iterations();
+            return Ok(Ending::Interrupted { step });
+        }
+    }
+    network.set_weights(&training.state()?.final_weights())?;
+    callbacks.end()?;
+    Ok(Ending::Finished)
+}
+
+/// A running training.
+struct Training<'a> {
+    job: &'a Job<'a>,
+    network: &'a Network,
+    schedule: Schedule,
+    optimizer: Optimizer<Tensor>,
+    average: Option<Average>,
+    rules: Rules,
+    kept: Option<Weights>,
+    progress: Progress,
+    path: PathBuf,
+}
+
+impl<'a> Training<'a> {
+    fn new(job: &'a Job<'a>, network: &'a Network, start: Checkpoint) -> Result<Self, FitError> {
+        let train = &job.recipe.train;
+        let path = job.dir.join(checkpoint::FILE);
+        network.set_weights(&start.weights)?;
+        let parameters = network.parameters();
+        let mut optimizer = Optimizer::new(train.optimizer, train.clip);
+        let weights = parameters
+            .iter()
+            .map(|p| (p.name.as_str(), p.var.as_tensor()));
+        optimizer
+            .load(&start.optimizer(), weights)
+            .map_err(|source| FitError::Optimizer {
+                path: path.clone(),
+                source,
+            })?;
+        let tensor =
+            |Array { shape, data }: Array| Tensor::from_slice(&data, shape, network.device());
+        let averages = start.average.0.into_iter();
+        let averages = averages
+            .map(|(name, array)| Ok((name, tensor(array)?)))
+            .collect::<Result<BTreeMap<_, _>, candle_core::Error>>()?;
+        let progress = start.progress;
+        Ok(Self {
+            job,
+            network,
+            schedule: Schedule::new(
+                &train.schedule,
+                train.optimizer.learning_rate(),
+                job.steps_per_epoch() * train.epochs as u64,
+            ),
+            optimizer,
+            average: (train.ema != 0.0).then(|| Average::new(train.ema, averages)),
+            rules: Rules::new(&train.callbacks, progress.rules),
+            kept: start.kept,
+            progress,
+            path,
+        })
+    }
+
+    /// Trains the rest of the running epoch; false: interrupted, the epoch goes on later.
+    fn epoch(
+        &mut self,
+        callbacks: &mut dyn Callback,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<bool, FitError> {
+        let Job {
+            recipe,
+            data,
             preprocess,
-            train.batch,
-            train.seed,
-            epoch as u64,
-        )
-        .augmented(&recipe.data.augment, train.seed, epoch as u64);
+            ..
+        } = *self.job;
+        let train = &recipe.train;
+        let epoch = self.progress.history.len() as u64;
+        let start = Instant::now();
+        let before = self.progress.running.seconds;
+        let batches = Batches::shuffled(&data.train, preprocess, train.batch, train.seed, epoch)
+            .augmented(&recipe.data.augment, train.seed, epoch)
+            .starting_at(self.progress.running.steps);
         for batch in batches {
-            let step = optimizer.iterations();
-            learning_rate = schedule.learning_rate(step);
-            let (loss, correct) = update(recipe, network, &mut optimizer, &batch, learning_rate)?;
-            sum += f64::from(loss) * batch.n as f64;
-            right += correct;
-            seen += batch.n;
+            let (loss, correct, learning_rate) = self.update(&batch)?;
+            let running = &mut self.progress.running;
+            running.steps += 1;
+            running.samples += batch.n;
+            running.loss_sum += f64::from(loss) * batch.n as f64;
+            running.correct += correct;
+            running.learning_rate = learning_rate;
+            running.seconds = before + start.elapsed().as_secs_f64();
+            let step = self.optimizer.iterations();
             callbacks.step(&StepLog {
-                epoch: epoch + 1,
-                step: step + 1,
-                samples: seen,
-                loss: (sum / seen as f64) as f32,
-                accuracy: right as f32 / seen as f32,
+                epoch: epoch as usize + 1,
+                step,
+                samples: running.samples,
+                loss: (running.loss_sum / running.samples as f64) as f32,
+                accuracy: running.correct as f32 / running.samples as f32,
                 learning_rate,
             })?;
+            if interrupted() {
+                return Ok(false);
+            }
+            let every = train.callbacks.checkpoint.every_steps;
+            if every != 0 && step.is_multiple_of(every) {
+                self.checkpoint()?;
+            }
         }
-        let training = start.elapsed().as_secs_f64();
-        let (val_loss, val_accuracy) = evaluate(recipe, network, validation, preprocess)?;
+        self.end_of_epoch(
+            callbacks,
+            before + start.elapsed().as_secs_f64(),
+            start,
+            before,
+        )
+    }
+
+    /// Validates, decides, tells the callbacks, writes the files.
+    fn end_of_epoch(
+        &mut self,
+        callbacks: &mut dyn Callback,
+        training_seconds: f64,
+        start: Instant,
+        before: f64,
+    ) -> Result<bool, FitError> {
+        let Job {
+            recipe,
+            data,
+            preprocess,
+            dir,
+            ..
+        } = *self.job;
+        let train = &recipe.train;
+        let validation = data.validation.as_ref().unwrap_or(&data.test);
+        self.swap_average()?;
+        let (val_loss, val_accuracy) = evaluate(recipe, self.network, validation, preprocess)?;
+        if !val_loss.is_finite() {
+            let first = Batches::in_order(validation, preprocess, EVALUATION_BATCH).next();
+            return Err(self.not_finite("the validation loss", val_loss, first.as_ref()));
+        }
+        let Running {
+            samples,
+            loss_sum,
+            correct,
+            learning_rate,
+            ..
+        } = self.progress.running;
         let log = EpochLog {
-            epoch: epoch + 1,
-            step: optimizer.iterations(),
-            loss: (sum / seen as f64) as f32,
-            accuracy: right as f32 / seen as f32,
+            epoch: self.progress.history.len() + 1,
+            step: self.optimizer.iterations(),
+            loss: (loss_sum / samples as f64) as f32,
+            accuracy: correct as f32 / samples as f32,
             val_loss,
             val_accuracy,
             learning_rate,
-            seconds: start.elapsed().as_secs_f64(),
-            samples_per_second: seen as f64 / training,
+            seconds: before + start.elapsed().as_secs_f64(),
+            samples_per_second: samples as f64 / training_seconds,
         };
+        let last = log.epoch >= train.epochs;
+        let Control {
+            best,
+            keep,
+            learning_rate,
+            stop,
+            restore,
+        } = self.rules.epoch(&log, last);
+        if best {
+            run::write_weights(&dir.join(BEST_WEIGHTS), &self.network.weights()?)?;
+        }
+        if keep {
+            self.kept = Some(self.network.weights()?);
+        }
+        self.swap_average()?;
+        self.progress.history.push(log);
+        self.progress.running = Running::default();
+        self.progress.learning_rate = learning_rate.or(self.progress.learning_rate);
         callbacks.epoch(&log)?;
-        history.push(log);
+        if let Some(rate) = learning_rate {
+            callbacks.message(&format!("learning rate reduced to {rate}"))?;
+        }
+        if let Some(reason) = &stop {
+            callbacks.message(reason)?;
+        }
+        if last || stop.is_some() {
+            self.progress.finished = Some(Finished {
+                restore,
+                stopped: stop,
+            });
+        }
+        let every = train.callbacks.checkpoint.every_epochs;
+        if self.progress.finished.is_some() || (every != 0 && log.epoch.is_multiple_of(every)) {
+            self.checkpoint()?;
+        }
+        Ok(true)
     }
-    callbacks.end()?;
-    Ok(history)
-}
 
-/// One optimizer step; loss with penalties and number of right answers, both before the update.
-fn update(
-    recipe: &Recipe,
-    network: &Network,
-    optimizer: &mut Optimizer<Tensor>,
-    batch: &Batch,
-    learning_rate: f32,
-) -> Result<(f32, usize), FitError> {
-    let step = optimizer.iterations();
-    let architecture = network.architecture();
-    let mode = Mode::Train {
-        seed: recipe.train.seed,
-        step,
-    };
-    let logits = network.forward(&images(batch, network)?, mode)?;
-    let targets = loss::one_hot(&batch.labels, architecture.classes(), network.device())?;
-    let mut loss = loss::loss(&recipe.train.loss, architecture.output, &logits, &targets)?;
-    if let Some(penalty) = loss::penalty(network.parameters())? {
-        loss = (loss + penalty)?;
+    /// Averaged weights in the network, and back.
+    fn swap_average(&mut self) -> Result<(), FitError> {
+        if let Some(average) = &mut self.average {
+            average.swap(self.network.parameters())?;
+        }
+        Ok(())
     }
-    let value = loss.to_scalar::<f32>()?;
-    if !value.is_finite() {
-        return Err(FitError::NotFinite { step, loss: value });
+
+    /// One optimizer step; loss with penalties and number of right answers, both before the update, and the learning rate.
+    fn update(&mut self, batch: &Batch) -> Result<(f32, usize, f32), FitError> {
+        let (recipe, network) = (self.job.recipe, self.network);
+        let step = self.optimizer.iterations();
+        let learning_rate = match self.progress.learning_rate {
+            Some(reduced) => reduced,
+            None => self.schedule.learning_rate(step),
+        };
+        let architecture = network.architecture();
+        let mode = Mode::Train {
+            seed: recipe.train.seed,
+            step,
+        };
+        let logits = network.forward(&images(batch, network)?, mode)?;
+        let targets = loss::one_hot(&batch.labels, architecture.classes(), network.device())?;
+        let mut loss = loss::loss(&recipe.train.loss, architecture.output, &logits, &targets)?;
+        if let Some(penalty) = loss::penalty(network.parameters())? {
+            loss = (loss + penalty)?;
+        }
+        let value = loss.to_scalar::<f32>()?;
+        if !value.is_finite() {
+            return Err(self.not_finite("the loss", value, Some(batch)));
+        }
+        let store = network.gradients(&loss)?;
+        let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
+        for parameter in network.parameters() {
+            if let Some(gradient) = store.get(parameter.var.as_tensor()) {
+                gradients.insert(parameter.name.clone(), gradient.detach());
+                weights.insert(parameter.name.clone(), parameter.var.as_detached_tensor());
+            }
+        }
+        self.optimizer
+            .step(&mut weights, &gradients, learning_rate)?;
+        for parameter in network.parameters() {
+            if let Some(weight) = weights.get(&parameter.name) {
+                parameter.var.set(weight)?;
+            }
+        }
+        if let Some(average) = &mut self.average {
+            average.update(network.parameters())?;
+        }
+        Ok((value, loss::correct(&logits, &batch.labels)?, learning_rate))
     }
-    let store = network.gradients(&loss)?;
-    let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
-    for parameter in network.parameters() {
-        if let Some(gradient) = store.get(parameter.var.as_tensor()) {
-            gradients.insert(parameter.name.clone(), gradient.detach());
-            weights.insert(parameter.name.clone(), parameter.var.as_detached_tensor());
+
+    fn not_finite(&self, what: &'static str, value: f32, batch: Option<&Batch>) -> FitError {
+        match first_not_finite(self.network, batch) {
+            Ok(place) => FitError::NotFinite {
+                step: self.optimizer.iterations(),
+                what,
+                value,
+                place,
+            },
+            Err(error) => error,
         }
     }
-    optimizer.step(&mut weights, &gradients, learning_rate)?;
-    for parameter in network.parameters() {
-        if let Some(weight) = weights.get(&parameter.name) {
-            parameter.var.set(weight)?;
+
+    /// The present state.
+    fn state(&self) -> Result<Checkpoint, FitError> {
+        let optimizer = self.optimizer.save()?;
+        let mut average = Weights::default();
+        for (name, tensor) in self.average.iter().flat_map(Average::values) {
+            let array = Array {
+                shape: tensor.dims().into(),
+                data: tensor.flatten_all()?.to_vec1()?,
+            };
+            average.0.insert(name.clone(), array);
         }
+        Ok(Checkpoint {
+            progress: Progress {
+                step: optimizer.step,
+                u_product: optimizer.u_product,
+                rules: self.rules.state(),
+                ..self.progress.clone()
+            },
+            weights: self.network.weights()?,
+            slots: optimizer.slots,
+            average,
+            kept: self.kept.clone(),
+        })
     }
-    Ok((value, loss::correct(&logits, &batch.labels)?))
+
+    /// Writes the checkpoint, unless the weights are no numbers any more: the last one stays.
+    fn checkpoint(&self) -> Result<(), FitError> {
+        let state = self.state()?;
+        if let Some((name, value)) = not_finite_weight(self.network, &state.weights) {
+            return Err(FitError::NotFinite {
+                step: self.optimizer.iterations(),
+                what: "a weight",
+                value,
+                place: format!("first in `{name}`"),
+            });
+        }
+        Ok(state.write(&self.path)?)
+    }
 }
 
+/// The first weight in layer order with a value that is no finite number.
+fn not_finite_weight(network: &Network, weights: &Weights) -> Option<(String, f32)> {
+    let layers = network.architecture().layers.iter();
+    let names = layers.flat_map(|layer| {
+        let kinds = layer.weight_shapes().into_iter();
+        kinds.map(|(kind, _)| format!("{}.{kind}", layer.name))
+    });
+    names.into_iter().find_map(|name| {
+        let values = &weights.0.get(&name)?.data;
+        let value = *values.iter().find(|x| !x.is_finite())?;
+        Some((name, value))
+    })
+}
+
+/// Where a loss that is no finite number comes from: the first layer, in order, with such a weight, else the first with such
+/// an output for this batch.
+fn first_not_finite(network: &Network, batch: Option<&Batch>) -> Result<String, FitError> {
+    if let Some((name, value)) = not_finite_weight(network, &network.weights()?) {
+        return Ok(format!(
+            "the weight `{name}` contains {value} since the update before"
+        ));
+    }
+    if let Some(batch) = batch {
+        for trace in network.trace(&images(batch, network)?)? {
+            let output: Vec<f32> = trace.output.flatten_all()?.to_vec1()?;
+            if let Some(value) = output.iter().find(|x| !x.is_finite()) {
+                return Ok(format!(
+                    "the layer `{}` is the first to give {value}",
+                    trace.name
+                ));
+            }
+        }
+    }
+    let last = network.architecture().layers.last();
+    let last = last.map_or("", |layer| layer.name.as_str());
+    Ok(format!(
+        "every layer gives finite numbers, those of the last one (`{last}`) are too large for the loss"
+    ))
+}
 /// Mean loss with penalties, and accuracy, in inference mode.
 ///
 /// # Errors

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::{Activation, Initializer, Padding, Shape};
 
 mod check;
+mod difference;
 mod file;
 #[cfg(test)]
 mod tests;
 
+pub use difference::Difference;
 pub use file::{RecipeError, default_path};
 
 /// A whole recipe file.

@@ -20,6 +20,10 @@ use crate::{
     weights::{Weights, WeightsError},
 };
 
+mod lock;
+
+pub use lock::Lock;
+
 /// The resolved recipe; `data.path` is relative to the run folder, see [`store_recipe`].
 pub const RECIPE: &str = "recipe.toml";
 /// What the run took from its data.
@@ -83,6 +87,12 @@ pub enum RunError {
         path: PathBuf,
         /// Which tensor.
         source: WeightsError,
+    },
+    /// Another process writes there.
+    #[error("{}: another `trainer fit` is running in this folder", dir.display())]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
     },
     /// A path that TOML cannot hold.
     #[error("{}: the path is not valid UTF-8, so that the recipe cannot hold it", path.display())]

@@ -34,19 +34,6 @@ fn fit_ends_with_verified_models() {
     }
 }
 
-#[test]
-fn what_is_not_supported_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
-        .args(["fit", "--resume", "--out"])
-        .arg(dir.path().join("run"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume is not supported"));
-    assert!(!dir.path().join("run").exists());
-}
-
 /// Weights after one short epoch with `threads` threads.
 fn weights(threads: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub mod fit;
+mod start;
 pub mod summary;
 pub mod verify;
 

@@ -42,6 +42,52 @@ pub trait Values: Sized + Clone {
         gradient: &Self,
         slots: &mut Slots<Self>,
     ) -> Result<(), Self::Error>;
+    /// The values in row-major order.
+    fn to_values(&self) -> Result<Vec<f32>, Self::Error>;
+    /// Same shape, these values, as many as `self` has.
+    fn with_values(&self, values: &[f32]) -> Result<Self, Self::Error>;
+    /// Number of values.
+    fn count(&self) -> usize;
+}
+
+/// What an optimizer remembers between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerState {
+    /// Updates done.
+    pub step: u64,
+    /// Nadam: product of its momentum schedule so far; 1 otherwise.
+    pub u_product: f32,
+    /// By slot (Keras's name) and weight: the values in row-major order. Empty before the first step.
+    pub slots: BTreeMap<(String, String), Vec<f32>>,
+}
+
+/// Why a state does not fit an optimizer and its weights.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError<E> {
+    /// A slot is not there.
+    #[error("the optimizer's `{slot}` of `{weight}` is missing")]
+    Missing {
+        /// Slot.
+        slot: &'static str,
+        /// Weight.
+        weight: String,
+    },
+    /// A slot of another weight.
+    #[error("the optimizer's `{slot}` of `{weight}` has {got} values, expected {expected}")]
+    Length {
+        /// Slot.
+        slot: &'static str,
+        /// Weight.
+        weight: String,
+        /// Values found.
+        got: usize,
+        /// Values of the weight.
+        expected: usize,
+    },
+    /// The tensors' device.
+    #[error("{0}")]
+    Device(E),
 }
 
 impl Values for Vec<f32> {
@@ -78,6 +124,18 @@ impl Values for Vec<f32> {
         }
         Ok(())
     }
+
+    fn to_values(&self) -> Result<Vec<f32>, Self::Error> {
+        Ok(self.clone())
+    }
+
+    fn with_values(&self, values: &[f32]) -> Result<Self, Self::Error> {
+        Ok(values.to_vec())
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Values for Tensor {
@@ -108,6 +166,18 @@ impl Values for Tensor {
     ) -> Result<(), Self::Error> {
         *self = rule::update(recipe, moment, self, gradient, slots)?;
         Ok(())
+    }
+
+    fn to_values(&self) -> Result<Vec<f32>, Self::Error> {
+        self.flatten_all()?.to_vec1()
+    }
+
+    fn with_values(&self, values: &[f32]) -> Result<Self, Self::Error> {
+        Tensor::from_slice(values, self.shape(), self.device())
+    }
+
+    fn count(&self) -> usize {
+        self.elem_count()
     }
 }
 
@@ -168,6 +238,66 @@ impl<T: Values> Optimizer<T> {
             self.u_product *= rule::nadam_momentum(beta_1, t);
         }
         self.step += 1;
+        Ok(())
+    }
+
+    /// What a checkpoint keeps.
+    ///
+    /// # Errors
+    /// Those of the tensors' device.
+    pub fn save(&self) -> Result<OptimizerState, T::Error> {
+        let mut slots = BTreeMap::new();
+        for (weight, slot, values) in self.state() {
+            slots.insert((slot.into(), weight.into()), values.to_values()?);
+        }
+        Ok(OptimizerState {
+            step: self.step,
+            u_product: self.u_product,
+            slots,
+        })
+    }
+
+    /// Goes back to a saved state; `weights` are all weights with their names.
+    ///
+    /// # Errors
+    /// A slot that is missing or does not have the weight's length, and the errors of the device.
+    pub fn load<'a>(
+        &mut self,
+        state: &OptimizerState,
+        weights: impl Iterator<Item = (&'a str, &'a T)>,
+    ) -> Result<(), StateError<T::Error>>
+    where
+        T: 'a,
+    {
+        self.step = state.step;
+        self.u_product = state.u_product;
+        self.slots.clear();
+        if state.step == 0 {
+            return Ok(());
+        }
+        for (weight, like) in weights {
+            let empty = like
+                .filled(rule::initial_slot(&self.recipe))
+                .map_err(StateError::Device)?;
+            let mut slots = [empty.clone(), empty.clone(), empty];
+            for (slot, place) in rule::slot_names(&self.recipe).iter().zip(&mut slots) {
+                let key = ((*slot).to_owned(), weight.to_owned());
+                let Some(values) = state.slots.get(&key) else {
+                    let weight = weight.into();
+                    return Err(StateError::Missing { slot, weight });
+                };
+                if values.len() != like.count() {
+                    return Err(StateError::Length {
+                        slot,
+                        weight: weight.into(),
+                        got: values.len(),
+                        expected: like.count(),
+                    });
+                }
+                *place = like.with_values(values).map_err(StateError::Device)?;
+            }
+            self.slots.insert(weight.into(), slots);
+        }
         Ok(())
     }
 

@@ -151,6 +151,15 @@ impl Recipe {
                 return Err(((*key).into(), format!("got {got}, expected {expected}")));
             }
         }
+        if train.callbacks.reduce_on_plateau.is_some() && train.schedule != ScheduleRecipe::Constant
+        {
+            return Err((
+                "train.callbacks.reduce_on_plateau".into(),
+                "it changes the learning rate after each epoch, the schedule after each step; expected only one of \
+                 reduce_on_plateau and train.schedule"
+                    .into(),
+            ));
+        }
         check_schedule(&train.schedule).map_err(|message| ("train.schedule".into(), message))
     }
 }

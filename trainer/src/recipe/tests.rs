@@ -150,15 +150,25 @@ fn every_key_is_documented() {
         "mean_squared_error",
     ];
     for i in 0..8 {
-        let sets = [
+        let mut sets = vec![
             format!("train.optimizer.type={}", optimizers[i]),
             format!("train.schedule={{ {} }}", schedules[i]),
             format!("train.loss={{ type = '{}' }}", losses[i % 3]),
             format!("train.clip.{}=1.0", ["norm", "global_norm", "value"][i % 3]),
             "train.callbacks.early_stopping.patience=1".into(),
-            "train.callbacks.reduce_on_plateau.patience=1".into(),
             "train.callbacks.reference_accuracy=0.9".into(),
         ];
+        let plateau = "train.callbacks.reduce_on_plateau.patience=1".to_owned();
+        if schedules[i].contains("constant") {
+            sets.push(plateau);
+        } else {
+            let both = [sets[1].clone(), plateau];
+            let error = Recipe::parse(&base, Path::new("a.toml"), &both).unwrap_err();
+            assert!(
+                error.to_string().contains("expected only one of"),
+                "{error}"
+            );
+        }
         let recipe = Recipe::parse(&base, Path::new("a.toml"), &sets).unwrap();
         let table: toml::Table = toml::from_str(&recipe.to_toml()).unwrap();
         let mut words = Vec::new();
@@ -187,4 +197,30 @@ fn collect(value: &toml::Value, words: &mut Vec<String>) {
         toml::Value::Array(items) => items.iter().for_each(|item| collect(item, words)),
         _ => {}
     }
+}
+
+#[test]
+fn differences_name_the_key_and_leave_the_place_of_the_data_out() {
+    let text = include_str!("../../../models/mnist/recipe.toml");
+    let read = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|&set| set.into()).collect();
+        Recipe::parse(text, Path::new("a.toml"), &sets).unwrap()
+    };
+    let before = read(&["data.path=here"]);
+    assert_eq!(before.differences(&read(&["data.path=there"])), []);
+    let after = read(&["train.seed=7", "network.layers.0.filters=9", "data.limit=5"]);
+    let found = before.differences(&after);
+    let found: Vec<[&str; 3]> = found
+        .iter()
+        .map(|d| [d.key.as_str(), d.before.as_str(), d.after.as_str()])
+        .collect();
+    let filters = before.differences(&after)[1].before.clone();
+    assert_eq!(
+        found,
+        [
+            ["data.limit", "none", "5"],
+            ["network.layers.0.filters", &filters, "9"],
+            ["train.seed", "1", "7"],
+        ]
+    );
 }
