@@ -496,3 +496,6 @@ pub fn images(batch: &Batch, network: &Network) -> Result<Tensor, FitError> {
     let x = Tensor::from_slice(&batch.x, (batch.n, shape.h, shape.w, shape.c), &Device::Cpu)?;
     Ok(x.to_device(network.device())?)
 }
+
+#[cfg(test)]
+mod tests;

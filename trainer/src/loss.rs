@@ -70,8 +70,9 @@ pub fn penalty(parameters: &[Parameter]) -> Result<Option<Tensor>> {
         let w = parameter.var.as_tensor();
         for term in [
             (l1 != 0.0).then(|| {
-                w.abs()
-                    .and_then(|w| w.sum_all()?.affine(f64::from(l1), 0.0))
+                // candle's gradient of |w| is 1 at 0, Keras's is 0: a weight at 0 stays there
+                w.sign()
+                    .and_then(|sign| (w * sign.detach())?.sum_all()?.affine(f64::from(l1), 0.0))
             }),
             (l2 != 0.0).then(|| {
                 w.sqr()

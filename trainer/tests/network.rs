@@ -1,4 +1,4 @@
-//! Whole networks: the fused CPU operators against candle's own ones, finite differences, and the same bits for any number
+//! Whole networks: the fused CPU operators against candle's own ones, and the same bits for any number
 //! of threads; all with every instruction set of this machine.
 
 use candle_core::{Device, Tensor, Var};

@@ -1,0 +1,178 @@
+//! Eight steps of Keras's own training of a small CNN (tests/golden/train_trace.json; its `_meta` element states the
+//! generator's versions). Tolerance: `5e-6 + 1e-5 * |b|`.
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    architecture::{Architecture, Shape},
+    dataset::Images,
+};
+
+const RECIPE: &str = r#"
+name = "trace"
+[data]
+format = "idx"
+path = "."
+[network]
+input = [8, 8, 1]
+layers = [
+    { type = "conv", name = "conv", filters = 4, activation = "relu" },
+    { type = "max_pool" },
+    { type = "flatten" },
+    { type = "dense", name = "dense1", units = 5, activation = "relu", l2 = 0.001 },
+    { type = "dense", name = "dense2", units = 3, activation = "softmax", l2 = 0.001 },
+]
+[train]
+batch = 4
+optimizer = { type = "rmsprop", learning_rate = 0.001, rho = 0.9, momentum = 0.5 }
+schedule = { type = "inverse_time", decay_steps = 1, decay_rate = 0.001 }
+"#;
+
+fn array(value: &Value) -> Array {
+    let list = |key: &str| value[key].as_array().unwrap().iter();
+    Array {
+        shape: list("shape")
+            .map(|v| v.as_u64().unwrap() as usize)
+            .collect(),
+        data: list("data").map(|v| v.as_f64().unwrap() as f32).collect(),
+    }
+}
+
+fn near(what: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (a, b) in got.iter().zip(expected) {
+        let tolerance = 5e-6 + 1e-5 * b.abs();
+        assert!((a - b).abs() <= tolerance, "{what}: {a}, Keras {b}");
+    }
+}
+
+/// Without images: the tests make their own batches.
+fn empty() -> Dataset {
+    let part = || Labelled {
+        images: Images {
+            shape: Shape { h: 8, w: 8, c: 1 },
+            pixels: Vec::new(),
+        },
+        labels: Vec::new(),
+    };
+    Dataset {
+        train: part(),
+        validation: None,
+        test: part(),
+        class_names: Vec::new(),
+    }
+}
+
+#[test]
+fn the_steps_are_keras_s() {
+    let cases: Vec<Value> =
+        serde_json::from_str(include_str!("../../tests/golden/train_trace.json")).unwrap();
+    let case = &cases[1];
+    let (inputs, expected) = (&case["inputs"], &case["expected"]);
+    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
+    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let initial = inputs["initial_weights"].as_object().unwrap().iter();
+    let initial = Weights(initial.map(|(name, v)| (name.clone(), array(v))).collect());
+    let network = Network::new(&architecture, &initial, &Device::Cpu).unwrap();
+    let data = empty();
+    let job = Job {
+        recipe: &recipe,
+        data: &data,
+        preprocess: &Preprocess::None,
+        dir: Path::new("."),
+    };
+    let start = Checkpoint::start(String::new(), String::new(), initial);
+    let mut training = Training::new(&job, &network, start).unwrap();
+    let (x, y) = (array(&inputs["x"]).data, array(&inputs["y"]).data);
+    let label = |row: &[f32]| row.iter().position(|&v| v == 1.0).unwrap() as u32;
+    let labels: Vec<u32> = y.chunks(3).map(label).collect();
+    let (losses, rates) = (array(&expected["loss"]).data, array(&expected["lr"]).data);
+    assert_eq!(losses.len(), 8);
+    for step in 0..8 {
+        let batch = Batch {
+            n: 4,
+            x: x.chunks(4 * 64).nth(step % 4).unwrap().to_vec(),
+            labels: labels.chunks(4).nth(step % 4).unwrap().to_vec(),
+        };
+        let (loss, _, rate) = training.update(&batch).unwrap();
+        near(&format!("loss {step}"), &[loss], &[losses[step]]);
+        near(&format!("rate {step}"), &[rate], &[rates[step]]);
+        for (name, array_after) in &network.weights().unwrap().0 {
+            let keras = array(&expected["weights_after_step"][step][name]).data;
+            near(
+                &format!("{name} after step {step}"),
+                &array_after.data,
+                &keras,
+            );
+        }
+    }
+}
+
+/// The update is `average = m average + (1 - m) weight`, and starts as the first weight: three SGD steps by hand.
+#[test]
+fn the_average_starts_as_the_first_weights() {
+    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
+    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let mut weights = crate::initializer::initial_weights(&architecture, 1);
+    let network = Network::new(&architecture, &weights, &Device::Cpu).unwrap();
+    let mut average = Average::new(0.75, BTreeMap::new());
+    average.swap(network.parameters()).unwrap();
+    assert_eq!(network.weights().unwrap(), weights);
+    for value in [1.0, 2.0, 4.0] {
+        weights.0.get_mut("dense2.bias").unwrap().data = vec![value; 3];
+        network.set_weights(&weights).unwrap();
+        average.update(network.parameters()).unwrap();
+    }
+    average.swap(network.parameters()).unwrap();
+    // 1, then 0.75 * 1 + 0.25 * 2 = 1.25, then 0.75 * 1.25 + 0.25 * 4 = 1.9375
+    assert_eq!(
+        network.weights().unwrap().0["dense2.bias"].data,
+        [1.9375; 3]
+    );
+    average.swap(network.parameters()).unwrap();
+    assert_eq!(network.weights().unwrap(), weights);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_step_and_layer() {
+    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
+    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let good = crate::initializer::initial_weights(&architecture, 1);
+    let network = Network::new(&architecture, &good, &Device::Cpu).unwrap();
+    let data = empty();
+    let job = Job {
+        recipe: &recipe,
+        data: &data,
+        preprocess: &Preprocess::None,
+        dir: Path::new("."),
+    };
+    let start = Checkpoint::start(String::new(), String::new(), good.clone());
+    let mut training = Training::new(&job, &network, start).unwrap();
+    let batch = Batch {
+        n: 4,
+        x: vec![1.0; 4 * 64],
+        labels: vec![0, 1, 2, 0],
+    };
+    training.update(&batch).unwrap();
+    let mut broken = |name: &str, value: f32| {
+        let mut weights = good.clone();
+        weights.0.get_mut(name).unwrap().data.fill(value);
+        network.set_weights(&weights).unwrap();
+        training.update(&batch).unwrap_err().to_string()
+    };
+    let message = broken("dense1.bias", f32::NAN);
+    assert!(
+        message.starts_with("step 1: the loss is NaN, "),
+        "{message}"
+    );
+    assert!(
+        message.contains("the weight `dense1.bias` contains NaN"),
+        "{message}"
+    );
+    let message = broken("dense1.kernel", f32::MAX);
+    assert!(
+        message.contains("the layer `dense1` is the first to give inf"),
+        "{message}"
+    );
+}

@@ -1,0 +1,148 @@
+//! Losses and penalties with their gradients against Keras's numbers (trainer/tests/golden/losses.json; its `_meta` element
+//! states the generator's versions). Tolerance: `1e-6 + 1e-5 * |b|`.
+
+use candle_core::{Device, Tensor, Var};
+use serde_json::Value;
+use trainer::{
+    architecture::{OutputActivation, Regularizer},
+    loss,
+    network::Parameter,
+    recipe::LossRecipe,
+};
+
+fn numbers(value: &Value) -> Vec<f32> {
+    let list = match value.get("data").unwrap_or(value) {
+        Value::Array(list) => list.clone(),
+        scalar => vec![scalar.clone()],
+    };
+    let number = |value: &Value| value.as_f64().expect("a number") as f32;
+    list.iter().map(number).collect()
+}
+
+fn shape(value: &Value) -> Vec<usize> {
+    let sizes = value["shape"].as_array().expect("a shape").iter();
+    sizes
+        .map(|size| size.as_u64().expect("a size") as usize)
+        .collect()
+}
+
+fn tensor(value: &Value) -> Tensor {
+    Tensor::from_vec(numbers(value), shape(value), &Device::Cpu).expect("a tensor")
+}
+
+fn compare(what: &str, got: &Tensor, expected: &Value) {
+    let got = got.flatten_all().and_then(|t| t.to_vec1::<f32>());
+    let (got, expected) = (got.expect("values"), numbers(expected));
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (a, b) in got.iter().zip(expected) {
+        let tolerance = 1e-6 + 1e-5 * b.abs();
+        assert!((a - b).abs() <= tolerance, "{what}: {a}, Keras {b}");
+    }
+}
+
+/// One-hot targets of a case; sparse ones are labels.
+fn targets(case: &Value, classes: usize) -> Tensor {
+    let y = &case["inputs"]["y_true"];
+    if y["dtype"] != "int32" {
+        return tensor(y);
+    }
+    let labels: Vec<u32> = numbers(y).iter().map(|&label| label as u32).collect();
+    loss::one_hot(&labels, classes, &Device::Cpu).expect("targets")
+}
+
+/// Loss and gradient of a case; false where Keras clips a probability, which a loss from logits never does.
+fn check(case: &Value) -> bool {
+    let name = case["name"].as_str().expect("a name");
+    let (params, inputs) = (&case["params"], &case["inputs"]);
+    let smoothing = params["label_smoothing"].as_f64().unwrap_or(0.0) as f32;
+    let (key, input) = match inputs.get("logits") {
+        Some(logits) => ("grad_logits", logits),
+        None => ("grad_y_pred", &inputs["y_pred"]),
+    };
+    let input = Var::from_tensor(&tensor(input)).expect("a variable");
+    let probabilities = params["mode"] == "probs";
+    let safe = |p: &f32| (1e-6..=1.0 - 1e-6).contains(p);
+    if probabilities && !numbers(&inputs["y_pred"]).iter().all(safe) {
+        return false;
+    }
+    let ln = input.log().expect("logarithms");
+    let (recipe, output, logits) = match params["class"].as_str().expect("a class") {
+        "CategoricalCrossentropy" | "SparseCategoricalCrossentropy" => (
+            LossRecipe::CategoricalCrossentropy {
+                label_smoothing: smoothing,
+            },
+            OutputActivation::Softmax,
+            if probabilities {
+                ln
+            } else {
+                input.as_tensor().clone()
+            },
+        ),
+        "BinaryCrossentropy" => (
+            LossRecipe::BinaryCrossentropy {
+                label_smoothing: smoothing,
+            },
+            OutputActivation::Sigmoid,
+            if probabilities {
+                let other = input.affine(-1.0, 1.0).and_then(|p| p.log());
+                (ln - other.expect("logarithms")).expect("logits")
+            } else {
+                input.as_tensor().clone()
+            },
+        ),
+        "MeanSquaredError" => (
+            LossRecipe::MeanSquaredError,
+            OutputActivation::Linear,
+            input.as_tensor().clone(),
+        ),
+        other => panic!("class {other}"),
+    };
+    let targets = targets(case, *input.dims().last().expect("a dimension"));
+    let loss = loss::loss(&recipe, output, &logits, &targets).expect(name);
+    compare(name, &loss, &case["expected"]["loss"]);
+    let gradients = loss.backward().expect(name);
+    let gradient = gradients.get(&input).expect(name);
+    compare(&format!("{name}: {key}"), gradient, &case["expected"][key]);
+    true
+}
+
+fn check_penalty(case: &Value) {
+    let name = case["name"].as_str().expect("a name");
+    let rate = |key: &str| case["params"][key].as_f64().unwrap_or(0.0) as f32;
+    let parameter = Parameter {
+        name: name.into(),
+        var: Var::from_tensor(&tensor(&case["inputs"]["w"])).expect("a variable"),
+        regularizer: Regularizer {
+            l1: rate("l1"),
+            l2: rate("l2"),
+        },
+    };
+    let penalty = loss::penalty(std::slice::from_ref(&parameter)).expect(name);
+    let penalty = penalty.expect("a penalty");
+    compare(name, &penalty, &case["expected"]["penalty"]);
+    let gradients = penalty.backward().expect(name);
+    let gradient = gradients.get(&parameter.var).expect(name);
+    compare(
+        &format!("{name}: grad_w"),
+        gradient,
+        &case["expected"]["grad_w"],
+    );
+}
+
+#[test]
+fn losses_and_penalties() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("golden/losses.json")).expect("JSON");
+    let (mut checked, mut clipped, mut penalties) = (0, 0, 0);
+    for case in cases.iter().filter(|case| case["name"] != "_meta") {
+        if case["inputs"].get("w").is_some() {
+            check_penalty(case);
+            penalties += 1;
+        } else if check(case) {
+            checked += 1;
+        } else {
+            clipped += 1;
+        }
+    }
+    // 16 with logits, 3 mean squared errors, and the probabilities that Keras does not clip
+    assert_eq!((checked, clipped, penalties), (24, 5, 3));
+}
