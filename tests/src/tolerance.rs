@@ -74,7 +74,7 @@ pub fn accuracy(logits: &[f32], classes: usize, labels: &[u32]) -> f64 {
 }
 
 /// Index of the largest value, the lowest one of equals.
-pub fn argmax(row: &[f32]) -> usize {
+pub fn argmax<T: PartialOrd>(row: &[T]) -> usize {
     (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 

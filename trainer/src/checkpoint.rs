@@ -15,10 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safetensors::{
-    SafeTensorError, SafeTensors,
-    tensor::{Dtype, TensorView},
-};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,7 +23,7 @@ use crate::{
     callbacks::{EpochLog, rule},
     file::write_atomic,
     optimizer::OptimizerState,
-    weights::{Array, Weights, WeightsError},
+    weights::{Array, Weights, WeightsError, safetensors},
 };
 
 /// File in the run folder.
@@ -185,29 +182,21 @@ impl Checkpoint {
         };
         let json =
             serde_json::to_string(&self.progress).map_err(|error| format(error.to_string()))?;
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-        let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect();
         let kept = self.kept.iter().map(|kept| ("kept", kept));
-        for (group, weights) in [("weight", &self.weights), ("average", &self.average)]
+        let weights = [("weight", &self.weights), ("average", &self.average)]
             .into_iter()
             .chain(kept)
-        {
-            for (name, Array { shape, data }) in &weights.0 {
-                tensors.push((format!("{group}/{name}"), shape.clone(), bytes(data)));
-            }
-        }
-        for ((slot, weight), data) in &self.slots {
+            .flat_map(|(group, weights)| {
+                weights.0.iter().map(move |(name, Array { shape, data })| {
+                    (format!("{group}/{name}"), shape.clone(), data.as_slice())
+                })
+            });
+        let slots = self.slots.iter().map(|((slot, weight), data)| {
             let name = format!("slot/{slot}/{weight}");
-            tensors.push((name, vec![data.len()], bytes(data)));
-        }
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)?;
-            Ok((name.as_str(), view))
+            (name, vec![data.len()], data.as_slice())
         });
-        let metadata = Some(HashMap::from([(METADATA.to_owned(), json)]));
-        let file = views
-            .collect::<Result<Vec<_>, SafeTensorError>>()
-            .and_then(|views| safetensors::serialize(views, metadata))
+        let metadata = HashMap::from([(METADATA.to_owned(), json)]);
+        let file = safetensors(weights.chain(slots), Some(metadata))
             .map_err(|error| format(error.to_string()))?;
         write_atomic(path, &file).map_err(|source| CheckpointError::File {
             path: path.into(),

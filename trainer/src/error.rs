@@ -1,5 +1,7 @@
 //! The error of a whole command; each stage has its own enum and converts into it.
 
+use std::path::Path;
+
 use crate::interrupt;
 
 /// Why a command ended without success.
@@ -18,6 +20,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Error::Failed`] with the error's message.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// [`Error::Failed`] with the name of the file before the error's message.
+    pub fn in_file(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{}: {error}", path.display()))
+    }
+
     /// Process exit code: 2 for usage and recipe errors, 130 after an interruption, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {

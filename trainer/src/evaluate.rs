@@ -7,13 +7,10 @@ use runtime::{Model, RunError};
 use crate::{
     batch::Batches,
     dataset::Labelled,
-    fit::{self, FitError},
+    fit::{EVALUATION_BATCH, FitError},
     network::{Mode, Network},
     run::Run,
 };
-
-/// Images of a batch.
-const BATCH: usize = 250;
 
 /// The classes that the float network predicts, computed on the CPU; of equal logits the lowest class.
 ///
@@ -26,8 +23,8 @@ pub fn float(
 ) -> Result<Vec<u32>, FitError> {
     let network = Network::new(&run.architecture, &run.weights, &Device::Cpu)?;
     let mut classes = Vec::with_capacity(data.len());
-    for batch in Batches::in_order(data, &run.data.preprocess, BATCH) {
-        let logits = network.forward(&fit::images(&batch, &network)?, Mode::Infer)?;
+    for batch in Batches::in_order(data, &run.data.preprocess, EVALUATION_BATCH) {
+        let logits = network.forward(&network.images(&batch)?, Mode::Infer)?;
         let rows = logits.to_vec2::<f32>()?;
         classes.extend(
             rows.iter()

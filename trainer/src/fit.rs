@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::{
     batch::{Batch, Batches},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Images of an evaluation batch.
-const EVALUATION_BATCH: usize = 250;
+pub const EVALUATION_BATCH: usize = 250;
 
 /// Best weights so far, in the run folder.
 pub const BEST_WEIGHTS: &str = "best.safetensors";
@@ -226,22 +226,12 @@ impl<'a> Training<'a> {
                 self.checkpoint()?;
             }
         }
-        self.end_of_epoch(
-            callbacks,
-            before + start.elapsed().as_secs_f64(),
-            start,
-            before,
-        )
+        self.end_of_epoch(callbacks)
     }
 
     /// Validates, decides, tells the callbacks, writes the files.
-    fn end_of_epoch(
-        &mut self,
-        callbacks: &mut dyn Callback,
-        training_seconds: f64,
-        start: Instant,
-        before: f64,
-    ) -> Result<bool, FitError> {
+    fn end_of_epoch(&mut self, callbacks: &mut dyn Callback) -> Result<bool, FitError> {
+        let start = Instant::now();
         let Job {
             recipe,
             data,
@@ -262,6 +252,7 @@ impl<'a> Training<'a> {
             loss_sum,
             correct,
             learning_rate,
+            seconds,
             ..
         } = self.progress.running;
         let log = EpochLog {
@@ -272,8 +263,8 @@ impl<'a> Training<'a> {
             val_loss,
             val_accuracy,
             learning_rate,
-            seconds: before + start.elapsed().as_secs_f64(),
-            samples_per_second: samples as f64 / training_seconds,
+            seconds: seconds + start.elapsed().as_secs_f64(),
+            samples_per_second: samples as f64 / seconds,
         };
         let last = log.epoch >= train.epochs;
         let Control {
@@ -329,17 +320,11 @@ impl<'a> Training<'a> {
             Some(reduced) => reduced,
             None => self.schedule.learning_rate(step),
         };
-        let architecture = network.architecture();
         let mode = Mode::Train {
             seed: recipe.train.seed,
             step,
         };
-        let logits = network.forward(&images(batch, network)?, mode)?;
-        let targets = loss::one_hot(&batch.labels, architecture.classes(), network.device())?;
-        let mut loss = loss::loss(&recipe.train.loss, architecture.output, &logits, &targets)?;
-        if let Some(penalty) = loss::penalty(network.parameters())? {
-            loss = (loss + penalty)?;
-        }
+        let (logits, loss) = loss::logits_and_objective(&recipe.train.loss, network, batch, mode)?;
         let value = loss.to_scalar::<f32>()?;
         if !value.is_finite() {
             return Err(self.not_finite("the loss", value, Some(batch)));
@@ -440,7 +425,7 @@ fn first_not_finite(network: &Network, batch: Option<&Batch>) -> Result<String, 
         ));
     }
     if let Some(batch) = batch {
-        for trace in network.trace(&images(batch, network)?)? {
+        for trace in network.trace(&network.images(batch)?)? {
             let output: Vec<f32> = trace.output.flatten_all()?.to_vec1()?;
             if let Some(value) = output.iter().find(|x| !x.is_finite()) {
                 return Ok(format!(
@@ -456,6 +441,7 @@ fn first_not_finite(network: &Network, batch: Option<&Batch>) -> Result<String, 
         "every layer gives finite numbers, those of the last one (`{last}`) are too large for the loss"
     ))
 }
+
 /// Mean loss with penalties, and accuracy, in inference mode.
 ///
 /// # Errors
@@ -466,12 +452,10 @@ pub fn evaluate(
     data: &Labelled,
     preprocess: &Preprocess,
 ) -> Result<(f32, f32), FitError> {
-    let architecture = network.architecture();
     let (mut sum, mut right, mut seen) = (0.0, 0, 0);
     for batch in Batches::in_order(data, preprocess, EVALUATION_BATCH) {
-        let logits = network.forward(&images(&batch, network)?, Mode::Infer)?;
-        let targets = loss::one_hot(&batch.labels, architecture.classes(), network.device())?;
-        let loss = loss::loss(&recipe.train.loss, architecture.output, &logits, &targets)?;
+        let (logits, loss) =
+            loss::logits_and_loss(&recipe.train.loss, network, &batch, Mode::Infer)?;
         sum += f64::from(loss.to_scalar::<f32>()?) * batch.n as f64;
         right += loss::correct(&logits, &batch.labels)?;
         seen += batch.n;
@@ -485,16 +469,6 @@ pub fn evaluate(
         (sum / seen as f64) as f32 + penalty,
         right as f32 / seen as f32,
     ))
-}
-
-/// A batch as a tensor `[n, h, w, c]` on the network's device.
-///
-/// # Errors
-/// Those of the device.
-pub fn images(batch: &Batch, network: &Network) -> Result<Tensor, FitError> {
-    let shape = network.architecture().input;
-    let x = Tensor::from_slice(&batch.x, (batch.n, shape.h, shape.w, shape.c), &Device::Cpu)?;
-    Ok(x.to_device(network.device())?)
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 use candle_core::{D, DType, Result, Tensor};
 use verifier::tolerance::argmax;
 
-use crate::{architecture::OutputActivation, network::Parameter, recipe::LossRecipe};
+use crate::{
+    architecture::OutputActivation,
+    batch::Batch,
+    network::{Mode, Network, Parameter},
+    recipe::LossRecipe,
+};
 
 /// Scalar loss of logits `[n, classes]` and one-hot targets of the same shape. The output layer's activation is part of it:
 ///
@@ -43,6 +48,41 @@ pub fn loss(
             (outputs - one_hot)?.sqr()?.mean_all()
         }
     }
+}
+
+/// Logits of preprocessed images, and their loss without penalties.
+///
+/// # Errors
+/// Those of the tensors' device.
+pub fn logits_and_loss(
+    recipe: &LossRecipe,
+    network: &Network,
+    batch: &Batch,
+    mode: Mode,
+) -> Result<(Tensor, Tensor)> {
+    let architecture = network.architecture();
+    let logits = network.forward(&network.images(batch)?, mode)?;
+    let targets = one_hot(&batch.labels, architecture.classes(), network.device())?;
+    let loss = loss(recipe, architecture.output, &logits, &targets)?;
+    Ok((logits, loss))
+}
+
+/// The same with the penalties: what a training step descends.
+///
+/// # Errors
+/// Those of the tensors' device.
+pub fn logits_and_objective(
+    recipe: &LossRecipe,
+    network: &Network,
+    batch: &Batch,
+    mode: Mode,
+) -> Result<(Tensor, Tensor)> {
+    let (logits, loss) = logits_and_loss(recipe, network, batch, mode)?;
+    let objective = match penalty(network.parameters())? {
+        Some(penalty) => (loss + penalty)?,
+        None => loss,
+    };
+    Ok((logits, objective))
 }
 
 /// `[n, classes]` with 1 at the label.

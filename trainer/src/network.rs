@@ -8,6 +8,7 @@ use crate::{
     architecture::{
         Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Shape, Source, Window,
     },
+    batch::Batch,
     ops::{
         self, activation, batch_norm, composed, conv, dense, dropout,
         fake_quantize::{self, Grid},
@@ -131,6 +132,15 @@ impl Network {
     /// Where it computes.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// A batch as a tensor `[n, h, w, c]` on the network's device.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn images(&self, batch: &Batch) -> Result<Tensor> {
+        let Shape { h, w, c } = self.architecture.input;
+        Tensor::from_slice(&batch.x, (batch.n, h, w, c), &Device::Cpu)?.to_device(&self.device)
     }
 
     /// The weights that the optimizer changes, in layer order.

@@ -4,11 +4,12 @@
 use candle_core::Tensor;
 use verifier::{
     backend::{Backend, BackendError},
+    compare::real,
     host::Host,
 };
 
 use crate::{
-    architecture::{Architecture, Shape},
+    architecture::Architecture,
     batch::Batches,
     calibrate::Calibration,
     dataset::Labelled,
@@ -80,11 +81,10 @@ pub fn calibrate(
     data: &Labelled,
 ) -> Result<Reference, PtqError> {
     let architecture = network.architecture();
-    let Shape { h, w, c } = architecture.input;
     let mut calibration = Calibration::new(architecture);
     let mut logits = Vec::new();
     for batch in Batches::in_order(data, preprocess, BATCH) {
-        let x = Tensor::from_slice(&batch.x, (batch.n, h, w, c), network.device())?;
+        let x = network.images(&batch)?;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let traces = network.trace(&x)?;
         let layers = traces
@@ -151,7 +151,7 @@ pub fn logits(quantized: &Quantized, images: &[&[u8]]) -> Result<Vec<Vec<f64>>, 
     };
     let file = fixed::model(quantized, &nameless, None)?;
     let accumulators = Host::new(&file)?.logits(images)?;
-    let value = |(&q, &exponent): (&i32, &i32)| f64::from(q) * 2f64.powi(exponent);
+    let value = |(&q, &exponent): (&i32, &i32)| real(q, exponent);
     Ok(accumulators
         .iter()
         .map(|image| {

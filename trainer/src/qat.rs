@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 
 use crate::{
-    architecture::{Architecture, LayerKind, Shape},
+    architecture::{Architecture, LayerKind},
     batch::{Batch, Batches},
     dataset::Labelled,
     loss,
@@ -138,16 +138,7 @@ fn gradients(
     if let Some(grid) = rounding.input {
         grid.apply(&mut batch.x);
     }
-    let architecture = network.architecture();
-    let Shape { h, w, c } = architecture.input;
-    let device = network.device();
-    let x = Tensor::from_vec(batch.x, (batch.n, h, w, c), device)?;
-    let logits = network.forward(&x, mode)?;
-    let targets = loss::one_hot(&batch.labels, architecture.classes(), device)?;
-    let mut loss = loss::loss(&recipe.train.loss, architecture.output, &logits, &targets)?;
-    if let Some(penalty) = loss::penalty(network.parameters())? {
-        loss = (loss + penalty)?;
-    }
+    let (_, loss) = loss::logits_and_objective(&recipe.train.loss, network, &batch, mode)?;
     let store = network.gradients(&loss)?;
     let mut gradients = BTreeMap::new();
     for parameter in network.parameters() {

@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use verifier::compare::hex;
 
 use crate::{
     architecture::{Architecture, ArchitectureError},
@@ -34,6 +35,12 @@ pub const INITIAL_WEIGHTS: &str = "initial.safetensors";
 pub const WEIGHTS: &str = "weights.safetensors";
 /// After quantization-aware fine-tuning, batch norms folded.
 pub const QAT_WEIGHTS: &str = "qat.safetensors";
+/// The float network.
+pub const FLOAT_MODEL: &str = "model.onnx";
+/// The integer network for ONNX engines.
+pub const INT8_MODEL: &str = "model.int8.onnx";
+/// The integer network for the runtime.
+pub const FIXED_MODEL: &str = "model.fxp";
 
 /// Why a run folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -227,7 +234,7 @@ fn data_sha256(data: &Dataset) -> String {
         let labels: Vec<u8> = part.labels.iter().flat_map(|l| l.to_le_bytes()).collect();
         hash.update(labels);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// A finished training.
@@ -251,6 +258,14 @@ impl Run {
     /// # Errors
     /// A missing or damaged file, or weights or data.json that do not fit the recipe's network.
     pub fn open(dir: &Path) -> Result<Self, RunError> {
+        Self::open_with(dir, &[])
+    }
+
+    /// The same with changes of the recipe, as [`Recipe::load`] takes them; they are not written.
+    ///
+    /// # Errors
+    /// As [`Run::open`], and a wrong change.
+    pub fn open_with(dir: &Path, sets: &[String]) -> Result<Self, RunError> {
         let path = dir.join(RECIPE);
         if let Some(missing) = [RECIPE, DATA]
             .into_iter()
@@ -261,7 +276,7 @@ impl Run {
                 missing,
             });
         }
-        let recipe = Recipe::load(&path, &[])?;
+        let recipe = Recipe::load(&path, sets)?;
         let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
             .map_err(|source| RunError::Architecture { path, source })?;
         let data = read_data_record(&dir.join(DATA), &architecture)?;
@@ -365,12 +380,38 @@ pub fn write_weights(path: &Path, weights: &Weights) -> Result<(), RunError> {
     write(path, &bytes)
 }
 
+/// Reads model.fxp of a run folder; the folder needs nothing else.
+///
+/// # Errors
+/// Exit code 2 if it cannot be read.
+pub fn read_fixed_model(dir: &Path) -> Result<Vec<u8>, Error> {
+    let path = dir.join(FIXED_MODEL);
+    fs::read(&path).map_err(|error| {
+        Error::Usage(format!(
+            "{}: {error}; expected a run folder, written by `trainer fit` or `trainer export`",
+            path.display()
+        ))
+    })
+}
+
 /// Removes a file of the run folder, if it is there.
 ///
 /// # Errors
 /// The file cannot be removed.
 pub fn remove(path: &Path) -> Result<(), RunError> {
-    match fs::remove_file(path) {
+    absent(path, fs::remove_file(path))
+}
+
+/// Removes a folder in the run folder with all its files, if it is there.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_folder(path: &Path) -> Result<(), RunError> {
+    absent(path, fs::remove_dir_all(path))
+}
+
+fn absent(path: &Path, removed: io::Result<()>) -> Result<(), RunError> {
+    match removed {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RunError::File {
             path: path.into(),
             source,

@@ -1,6 +1,6 @@
 //! Named tensors on the host: what a checkpoint holds, what the exporter and the quantizer read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::{
     SafeTensorError, SafeTensors,
@@ -80,22 +80,9 @@ impl Weights {
     /// # Errors
     /// An array whose data does not fit its shape.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
-        let bytes: Vec<(&String, &Array, Vec<u8>)> = self
-            .0
-            .iter()
-            .map(|(name, array)| {
-                let bytes = array.data.iter().flat_map(|x| x.to_le_bytes()).collect();
-                (name, array, bytes)
-            })
-            .collect();
-        let views = bytes
-            .iter()
-            .map(|(name, array, bytes)| {
-                let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes)?;
-                Ok((name.as_str(), view))
-            })
-            .collect::<Result<Vec<_>, SafeTensorError>>()?;
-        Ok(safetensors::serialize(views, None)?)
+        let tensors = self.0.iter();
+        let tensors = tensors.map(|(name, a)| (name.clone(), a.shape.clone(), a.data.as_slice()));
+        Ok(safetensors(tensors, None)?)
     }
 
     /// The tensors of a safetensors file.
@@ -127,15 +114,19 @@ impl Weights {
     /// # Errors
     /// The first tensor that is not as the network needs it.
     pub fn check(&self, architecture: &Architecture) -> Result<(), WeightsError> {
-        let mut rest = self.0.clone();
+        let mut rest: BTreeMap<&str, &Array> = self
+            .0
+            .iter()
+            .map(|(name, array)| (name.as_str(), array))
+            .collect();
         for layer in &architecture.layers {
             for (kind, expected) in layer.weight_shapes() {
                 let name = format!("{}.{kind}", layer.name);
-                let Some(array) = rest.remove(&name) else {
+                let Some(array) = rest.remove(name.as_str()) else {
                     return Err(WeightsError::Missing { name, expected });
                 };
                 if array.shape != expected {
-                    let got = array.shape;
+                    let got = array.shape.clone();
                     return Err(WeightsError::Shape {
                         name,
                         got,
@@ -149,10 +140,32 @@ impl Weights {
         }
         match rest.pop_first() {
             Some((name, array)) => Err(WeightsError::Unexpected {
-                name,
-                got: array.shape,
+                name: name.into(),
+                got: array.shape.clone(),
             }),
             None => Ok(()),
         }
     }
+}
+
+/// The bytes of a safetensors file with f32 tensors: name, shape, values.
+///
+/// # Errors
+/// Values that do not fit the shape.
+pub fn safetensors<'a>(
+    tensors: impl Iterator<Item = (String, Vec<usize>, &'a [f32])>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, SafeTensorError> {
+    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .map(|(name, shape, data)| (name, shape, bytes(data)))
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, SafeTensorError>>()?;
+    safetensors::serialize(views, metadata)
 }

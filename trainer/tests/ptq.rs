@@ -11,6 +11,7 @@ use trainer::{
     quantize::{self, graph},
     recipe::{self, CalibrationMethod, LossRecipe, Quantize},
 };
+use verifier::tolerance::argmax;
 
 const IMAGES: usize = 300;
 
@@ -83,10 +84,8 @@ fn disagreement(method: CalibrationMethod) -> usize {
     let quantized = quantize::assemble(&graph, &architecture, &scales).unwrap();
     let images: Vec<&[u8]> = (0..IMAGES).map(|i| data.images.get(i)).collect();
     let fixed = ptq::logits(&quantized, &images).unwrap();
-    let class =
-        |logits: &[f64]| (0..5).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
     let pairs = reference.logits.iter().zip(&fixed);
-    pairs.filter(|(a, b)| class(a) != class(b)).count()
+    pairs.filter(|(a, b)| argmax(a) != argmax(b)).count()
 }
 
 #[test]

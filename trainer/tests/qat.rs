@@ -14,6 +14,7 @@ use trainer::{
     recipe::Recipe,
     weights::Weights,
 };
+use verifier::tolerance::argmax;
 
 const IMAGES: usize = 512;
 
@@ -109,11 +110,9 @@ fn fixed_logits(setup: &Setup, weights: &Weights, scales: &[NodeScale]) -> Vec<V
 }
 
 fn right(logits: &[Vec<f64>], labels: &[u32]) -> usize {
-    let class =
-        |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     let pairs = logits.iter().zip(labels);
     pairs
-        .filter(|(row, label)| class(row) == **label as usize)
+        .filter(|(row, label)| argmax(row) == **label as usize)
         .count()
 }
 

@@ -127,6 +127,8 @@ impl Callback for CurvesPng {
 
 /// Width and height of the picture in pixels.
 pub const SIZE: [u32; 2] = [1400, 600];
+/// Its name in the run folder.
+pub const FILE: &str = "curves.png";
 /// Drawn so many times larger and reduced: smooth lines.
 const OVERSAMPLE: u32 = 2;
 

@@ -181,12 +181,12 @@ pub fn outputs(
             dir.join(history::FILE),
             plan.history.clone(),
         )),
-        Box::new(curves::CurvesPng::new(dir.join("curves.png"), plan)),
+        Box::new(curves::CurvesPng::new(dir.join(curves::FILE), plan)),
     ];
     if tensorboard {
         let first_step = plan.history.last().map_or(0, |log| log.step + 1);
         all.push(Box::new(tensorboard::TensorBoard::new(
-            &dir.join("tensorboard"),
+            &dir.join(tensorboard::FOLDER),
             first_step,
         )?));
     }

@@ -12,6 +12,9 @@ use std::{
 
 use super::{Callback, CallbackError, EpochLog};
 
+/// Its name in the run folder.
+pub const FOLDER: &str = "tensorboard";
+
 /// Appends to `<folder>/train` and `<folder>/validation`, so that TensorBoard draws both runs into the same chart.
 #[derive(Debug)]
 pub struct TensorBoard {

@@ -9,7 +9,7 @@ use verifier::tolerance;
 
 use super::verify::{self, Models, Target, Verified};
 use crate::{
-    callbacks::{history, progress::Display},
+    callbacks::{curves, history, progress::Display},
     classification::Classification,
     dataset::Dataset,
     error::Error,
@@ -21,6 +21,7 @@ use crate::{
     quantize::{self, Quantized, graph},
     report::{self, Inputs, Memory, Report, ReportError, source},
     run::{self, Run},
+    weights::Weights,
 };
 
 /// Files of the run folder that the report lists, where they are there.
@@ -31,10 +32,10 @@ const FILES: [&str; 10] = [
     run::WEIGHTS,
     run::QAT_WEIGHTS,
     history::FILE,
-    "curves.png",
-    "model.onnx",
-    "model.int8.onnx",
-    "model.fxp",
+    curves::FILE,
+    run::FLOAT_MODEL,
+    run::INT8_MODEL,
+    run::FIXED_MODEL,
 ];
 
 /// Where the weights of quantization-aware fine-tuning come from, if the recipe asks for it.
@@ -56,25 +57,25 @@ pub fn quantize(
     fine_tuning: FineTuning,
     display: Display,
 ) -> Result<Quantized, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Failed(error.to_string());
     let (recipe, preprocess) = (&run.recipe, &run.data.preprocess);
-    let (architecture, mut weights) = fold::batch_norm(&run.architecture, &run.weights);
+    let (architecture, weights) = fold::batch_norm(&run.architecture, &run.weights);
     let task = display.busy("quantizing");
-    let graph =
-        graph::build(&architecture, preprocess, &weights).map_err(|error| failed(&error))?;
+    let build =
+        |weights: &Weights| graph::build(&architecture, preprocess, weights).map_err(Error::failed);
+    let mut graph = build(&weights)?;
     let wanted = recipe.quantize.calibration_images;
     let images = ptq::calibration_images(&data.train, wanted, recipe.train.seed);
     let scales = Network::new(&architecture, &weights, &Device::Cpu)
         .map_err(PtqError::from)
         .and_then(|network| ptq::calibrate(&network, preprocess, &images))
         .and_then(|float| ptq::scales(&recipe.quantize, &graph, &architecture, &float, &images))
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::failed)?;
     drop(task);
     let path = run.dir.join(run::QAT_WEIGHTS);
     if recipe.quantize.qat_epochs == 0 {
         run::remove(&path)?;
     } else {
-        weights = match fine_tuning {
+        let tuned = match fine_tuning {
             FineTuning::Read => run::read_weights(&path, &architecture)?,
             FineTuning::Train => {
                 let images = data.train.len() * recipe.quantize.qat_epochs;
@@ -88,15 +89,14 @@ pub fn quantize(
                     &data.train,
                     &mut |done| task.reach(done),
                 )
-                .map_err(|error| failed(&error))?;
+                .map_err(Error::failed)?;
                 run::write_weights(&path, &tuned)?;
                 tuned
             }
         };
+        graph = build(&tuned)?;
     }
-    graph::build(&architecture, preprocess, &weights)
-        .and_then(|graph| quantize::assemble(&graph, &architecture, &scales))
-        .map_err(|error| failed(&error))
+    quantize::assemble(&graph, &architecture, &scales).map_err(Error::failed)
 }
 
 /// Writes model.onnx, model.int8.onnx and model.fxp, verifies them on the test images, and writes report.json and report.html.
@@ -110,12 +110,11 @@ pub fn write_models(
     data: &Dataset,
     display: Display,
 ) -> Result<Verified, Error> {
-    let models = export(run, quantized, data).map_err(|error| Error::Failed(error.to_string()))?;
+    let models = export(run, quantized, data).map_err(Error::failed)?;
     let contents = [&models.float, &models.int8, &models.fixed];
     for (name, bytes) in Models::NAMES.into_iter().zip(contents) {
         let path = run.dir.join(name);
-        file::write_atomic(&path, bytes)
-            .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+        file::write_atomic(&path, bytes).map_err(|error| Error::in_file(&path, error))?;
     }
     let test = &data.test;
     let images: Vec<&[u8]> = (0..test.len()).map(|i| test.images.get(i)).collect();
@@ -127,7 +126,7 @@ pub fn write_models(
     let verified = verify::verify(&models, &images, &test.labels, &target, display)?;
     report(run, quantized, &models, &verified, &test.labels)
         .and_then(|report| report::write(&run.dir, &report))
-        .map_err(|error| Error::Failed(error.to_string()))?;
+        .map_err(Error::failed)?;
     Ok(verified)
 }
 

@@ -5,10 +5,14 @@ use std::fmt;
 use runtime::Model;
 use serde::Serialize;
 
-use super::{output, predict};
+use super::output;
 use crate::{
-    callbacks::progress::Display, classification::Classification, cli::EvaluateArgs, error::Error,
-    evaluate, run::Run,
+    callbacks::progress::Display,
+    classification::Classification,
+    cli::EvaluateArgs,
+    error::Error,
+    evaluate,
+    run::{self, Run},
 };
 
 /// Runs the command.
@@ -16,12 +20,11 @@ use crate::{
 /// # Errors
 /// A folder that is no finished run, data that cannot be read or has other classes, a model.fxp of another network.
 pub fn run(args: &EvaluateArgs) -> Result<(), Error> {
-    let failed = |error: &dyn fmt::Display| Error::Failed(error.to_string());
     let display = Display::choose(false, false, args.json);
     let run = Run::open(&args.dir)?;
-    let file = predict::read_model(&args.dir)?;
-    let path = args.dir.join("model.fxp");
-    let in_file = |error: &dyn fmt::Display| Error::Failed(format!("{}: {error}", path.display()));
+    let file = run::read_fixed_model(&args.dir)?;
+    let path = args.dir.join(run::FIXED_MODEL);
+    let in_file = |error: &dyn fmt::Display| Error::in_file(&path, error);
     let model = Model::new(&file).map_err(|error| in_file(&error))?;
     if model.classes() != run.architecture.classes() {
         let (got, expected) = (model.classes(), run.architecture.classes());
@@ -33,13 +36,12 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Error> {
 
     let task = display.task("evaluating", data.len() as u64);
     let float = evaluate::float(&run, &data, |images| task.advance(images as u64))
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::failed)?;
     drop(task);
     let fixed = evaluate::fixed(&model, &data).map_err(|error| in_file(&error))?;
     let same = float.iter().zip(&fixed).filter(|(a, b)| a == b).count();
     let classify = |classes: &[u32]| {
-        Classification::new(&run.data.class_names, &data.labels, classes)
-            .map_err(|error| failed(&error))
+        Classification::new(&run.data.class_names, &data.labels, classes).map_err(Error::failed)
     };
     let evaluation = Evaluation {
         images: data.len(),

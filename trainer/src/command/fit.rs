@@ -1,6 +1,6 @@
 //! `trainer fit`: trains, quantizes, exports, verifies.
 
-use std::{fmt::Display, fs, num::NonZeroUsize, path::Path};
+use std::{fs, num::NonZeroUsize, path::Path};
 
 use serde::Serialize;
 
@@ -42,10 +42,9 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
         architecture.classes(),
         base,
     )
-    .map_err(|error| failed(&error))?;
+    .map_err(Error::failed)?;
     let preprocess = Preprocess::fit(recipe.data.preprocess, recipe.data.statistics, &data);
-    fs::create_dir_all(dir)
-        .map_err(|error| Error::Failed(format!("{}: {error}", dir.display())))?;
+    fs::create_dir_all(dir).map_err(|error| Error::in_file(dir, error))?;
     let _lock = Lock::take(dir)?;
     let data_record = DataRecord::new(&data, preprocess);
     let (recipe, checkpoint) = start::begin(args, &choice, &architecture, &data_record)?;
@@ -65,10 +64,10 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
             checkpoint.final_weights()
         }
         None => {
-            let network = Network::new(&architecture, &checkpoint.weights, &target)
-                .map_err(|e| failed(&e))?;
+            let network =
+                Network::new(&architecture, &checkpoint.weights, &target).map_err(Error::failed)?;
             train(args, &job, &network, checkpoint, shown)?;
-            network.weights().map_err(|error| failed(&error))?
+            network.weights().map_err(Error::failed)?
         }
     };
     run::write_weights(&dir.join(run::WEIGHTS), &weights)?;
@@ -121,11 +120,11 @@ fn train(
         reference_accuracy: callbacks.reference_accuracy,
         history: checkpoint.progress.history.clone(),
     };
-    let guard = interrupt::guard().map_err(|error| failed(&error))?;
+    let guard = interrupt::guard().map_err(Error::failed)?;
     let mut outputs = callbacks::outputs(&plan, dir, callbacks.tensorboard, shown, args.json)
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::failed)?;
     let ending = fit::fit(job, network, checkpoint, &mut outputs, &|| guard.asked())
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::failed)?;
     match ending {
         Ending::Finished => Ok(()),
         Ending::Interrupted { step } => Err(Error::Interrupted(format!(
@@ -149,8 +148,4 @@ fn limit_threads(threads: NonZeroUsize) -> Result<(), Error> {
         .num_threads(threads.get())
         .build_global()
         .map_err(|error| Error::Failed(format!("--threads {threads}: {error}")))
-}
-
-fn failed(error: &dyn Display) -> Error {
-    Error::Failed(error.to_string())
 }

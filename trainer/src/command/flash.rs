@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use runtime::Model;
 use verifier::link::target::{self, Board};
 
-use crate::{cli::FlashArgs, error::Error};
+use crate::{cli::FlashArgs, error::Error, run};
 
 /// Builds, downloads and starts; with `--dry-run` prints the commands instead.
 ///
@@ -13,15 +13,9 @@ use crate::{cli::FlashArgs, error::Error};
 /// Exit code 2 for an unknown board or a folder without model; 1 if the build, probe-rs or the probe fails.
 pub fn run(args: &FlashArgs) -> Result<(), Error> {
     let board = target::board(&args.board).map_err(Error::Usage)?;
-    let fxp = args.dir.join("model.fxp");
-    let file = std::fs::read(&fxp).map_err(|error| {
-        Error::Usage(format!(
-            "{}: {error}; expected a run folder, written by `trainer fit` or `trainer export`",
-            fxp.display()
-        ))
-    })?;
-    let model =
-        Model::new(&file).map_err(|error| Error::Failed(format!("{}: {error}", fxp.display())))?;
+    let file = run::read_fixed_model(&args.dir)?;
+    let fxp = args.dir.join(run::FIXED_MODEL);
+    let model = Model::new(&file).map_err(|error| Error::in_file(&fxp, error))?;
     println!(
         "model {}: {} bytes of flash, {} bytes of arena; board {}: {} bytes of flash, {} bytes of RAM",
         model.name(),

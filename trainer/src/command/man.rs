@@ -17,10 +17,7 @@ use crate::{
 /// # Errors
 /// A folder or file that cannot be written.
 pub fn run(args: &ManArgs) -> Result<(), Error> {
-    let failed = |path: &std::path::Path, error: std::io::Error| {
-        Error::Failed(format!("{}: {error}", path.display()))
-    };
-    fs::create_dir_all(&args.dir).map_err(|error| failed(&args.dir, error))?;
+    fs::create_dir_all(&args.dir).map_err(|error| Error::in_file(&args.dir, error))?;
     let mut command = Cli::command();
     command.build();
     let mut pages = vec![("trainer.1".to_owned(), command.clone())];
@@ -35,7 +32,7 @@ pub fn run(args: &ManArgs) -> Result<(), Error> {
         Man::new(command)
             .render(&mut page)
             .and_then(|()| file::write_atomic(&path, &page))
-            .map_err(|error| failed(&path, error))?;
+            .map_err(|error| Error::in_file(&path, error))?;
         list += &format!("{}\n", path.display());
     }
     output::text(&list)

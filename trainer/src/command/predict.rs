@@ -7,17 +7,16 @@ use serde::Serialize;
 use verifier::graph::Graph;
 
 use super::output;
-use crate::{architecture::Shape, cli::PredictArgs, dataset, error::Error};
+use crate::{architecture::Shape, cli::PredictArgs, dataset, error::Error, run};
 
 /// Runs the command. All images are read before the first result is printed.
 ///
 /// # Errors
 /// Exit code 2 for a folder without model.fxp, else 1: a damaged model, an image that cannot be read.
 pub fn run(args: &PredictArgs) -> Result<(), Error> {
-    let file = read_model(&args.dir)?;
-    let path = args.dir.join("model.fxp");
-    let failed = |error: &dyn fmt::Display| Error::Failed(format!("{}: {error}", path.display()));
-    let model = Model::new(&file).map_err(|error| failed(&error))?;
+    let file = run::read_fixed_model(&args.dir)?;
+    let path = args.dir.join(run::FIXED_MODEL);
+    let model = Model::new(&file).map_err(|error| Error::in_file(&path, error))?;
     let names = class_names(&args.dir, model.classes())?;
     let input = model.input();
     let shape = Shape {
@@ -31,7 +30,7 @@ pub fn run(args: &PredictArgs) -> Result<(), Error> {
         let pixels = dataset::read_image(image, shape)?;
         let logits = model
             .run(&pixels, &mut arena)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| Error::in_file(&path, error))?;
         let mut probabilities = vec![0.0; logits.len()];
         let probabilities = match model.activation() {
             OutputActivation::Softmax => {
@@ -70,24 +69,10 @@ pub fn run(args: &PredictArgs) -> Result<(), Error> {
     output::result(&Predictions(predictions), args.json)
 }
 
-/// model.fxp of a run folder.
-///
-/// # Errors
-/// Exit code 2 if there is none.
-pub(super) fn read_model(dir: &Path) -> Result<Vec<u8>, Error> {
-    let path = dir.join("model.fxp");
-    fs::read(&path).map_err(|error| {
-        Error::Usage(format!(
-            "{}: {error}; expected a run folder, written by `trainer fit` or `trainer export`",
-            path.display()
-        ))
-    })
-}
-
 /// From the metadata of model.int8.onnx; model.fxp holds none, and a device needs none.
 fn class_names(dir: &Path, classes: usize) -> Result<Vec<String>, Error> {
-    let path = dir.join("model.int8.onnx");
-    let failed = |error: &dyn fmt::Display| Error::Failed(format!("{}: {error}", path.display()));
+    let path = dir.join(run::INT8_MODEL);
+    let failed = |error: &dyn fmt::Display| Error::in_file(&path, error);
     let file = fs::read(&path).map_err(|error| failed(&error))?;
     let graph = Graph::parse(&file).map_err(|error| failed(&error))?;
     let text = graph.metadata.get("isobit.class_names");

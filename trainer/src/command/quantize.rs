@@ -8,7 +8,6 @@ use crate::{
     callbacks::progress::Display,
     cli::QuantizeArgs,
     error::Error,
-    recipe::Recipe,
     run::{self, Run},
 };
 
@@ -19,12 +18,11 @@ use crate::{
 /// verify.
 pub fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let display = Display::choose(false, false, args.json);
-    let mut run = Run::open(&args.dir)?;
     let epochs = args.qat_epochs.map(|n| format!("quantize.qat_epochs={n}"));
     let rate = args.qat_learning_rate;
     let rate = rate.map(|rate| format!("quantize.qat_learning_rate={rate}"));
     let sets: Vec<String> = epochs.into_iter().chain(rate).collect();
-    run.recipe = Recipe::load(&args.dir.join(run::RECIPE), &sets)?;
+    let mut run = Run::open_with(&args.dir, &sets)?;
     let task = display.busy("reading the data");
     let data = run.load_own_data()?;
     drop(task);

@@ -1,20 +1,18 @@
 //! How `trainer fit` begins: a new run, an old one continued, or one trained again.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     architecture::Architecture,
-    callbacks::history,
+    callbacks::{curves, history, tensorboard},
     checkpoint::{self, Checkpoint, Progress},
     cli::FitArgs,
     error::Error,
     fit::BEST_WEIGHTS,
     initializer::initial_weights,
     recipe::{self, Recipe, ScheduleRecipe},
-    run::{self, DataRecord},
+    report,
+    run::{self, DataRecord, RunError},
     weights::Weights,
 };
 
@@ -51,7 +49,7 @@ pub fn choose(args: &FitArgs) -> Result<Choice, Error> {
         let path = dir.join(run::RECIPE);
         if !path.is_file() {
             let missing = run::RECIPE;
-            return Err(run::RunError::NoRun { dir, missing }.into());
+            return Err(RunError::NoRun { dir, missing }.into());
         }
         return Ok(Choice {
             recipe: Recipe::load(&path, &sets)?,
@@ -84,9 +82,9 @@ pub fn begin(
     let path = dir.join(checkpoint::FILE);
     if !args.start.reset_weights {
         if path.is_file() {
-            let progress = checkpoint::read_progress(&path).map_err(failed)?;
+            let progress = checkpoint::read_progress(&path).map_err(Error::failed)?;
             continues(args, choice, &progress, data)?;
-            let mut checkpoint = Checkpoint::read(&path, architecture).map_err(failed)?;
+            let mut checkpoint = Checkpoint::read(&path, architecture).map_err(Error::failed)?;
             let stored = run::store_recipe(dir, recipe, base)?;
             checkpoint.progress.recipe = stored.to_toml();
             let progress = &mut checkpoint.progress;
@@ -111,7 +109,7 @@ pub fn begin(
     run::store_data_record(dir, data)?;
     run::write_weights(&dir.join(run::INITIAL_WEIGHTS), &initial)?;
     let checkpoint = Checkpoint::start(stored.to_toml(), data.sha256.clone(), initial);
-    checkpoint.write(&path).map_err(failed)?;
+    checkpoint.write(&path).map_err(Error::failed)?;
     Ok((stored, checkpoint))
 }
 
@@ -207,35 +205,22 @@ fn first_weights(
 }
 
 /// Removes what an earlier run has written, the checkpoint first, so that files of two runs never lie side by side.
-fn clear(dir: &Path) -> Result<(), Error> {
-    for name in [
+fn clear(dir: &Path) -> Result<(), RunError> {
+    let names = [
         checkpoint::FILE,
         run::WEIGHTS,
         run::QAT_WEIGHTS,
         BEST_WEIGHTS,
         history::FILE,
-        "curves.png",
-        "model.onnx",
-        "model.int8.onnx",
-        "model.fxp",
-        "report.json",
-        "report.html",
-    ] {
-        absent(&dir.join(name), fs::remove_file(dir.join(name)))?;
+        curves::FILE,
+        run::FLOAT_MODEL,
+        run::INT8_MODEL,
+        run::FIXED_MODEL,
+        report::JSON,
+        report::HTML,
+    ];
+    for name in names {
+        run::remove(&dir.join(name))?;
     }
-    let events = dir.join("tensorboard");
-    absent(&events, fs::remove_dir_all(&events))
-}
-
-fn absent(path: &Path, removed: io::Result<()>) -> Result<(), Error> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Failed(format!("{}: {error}", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn failed(error: checkpoint::CheckpointError) -> Error {
-    Error::Failed(error.to_string())
+    run::remove_folder(&dir.join(tensorboard::FOLDER))
 }

@@ -23,7 +23,7 @@ use crate::{
     dataset::{self, Labelled},
     error::Error,
     recipe::Recipe,
-    run,
+    report, run,
 };
 
 /// Output of model.onnx before its softmax.
@@ -46,7 +46,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Error> {
     };
     let mut verified = verify(&models, &images, &test.labels, &target, display)?;
     if let Some(certificate) = &verified.certificate {
-        let report = args.dir.join("report.json");
+        let report = args.dir.join(report::JSON);
         let differing = recorded(&report, certificate)?;
         verified.problems.extend(differing);
     }
@@ -67,7 +67,7 @@ pub struct Models {
 
 impl Models {
     /// Names of the files: float, int8, fixed point.
-    pub const NAMES: [&str; 3] = ["model.onnx", "model.int8.onnx", "model.fxp"];
+    pub const NAMES: [&str; 3] = [run::FLOAT_MODEL, run::INT8_MODEL, run::FIXED_MODEL];
 
     /// Reads them.
     ///
@@ -76,7 +76,7 @@ impl Models {
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let read = |name: &str| {
             let path = dir.join(name);
-            fs::read(&path).map_err(|error| Error::Failed(format!("{}: {error}", path.display())))
+            fs::read(&path).map_err(|error| Error::in_file(&path, error))
         };
         let [float, int8, fixed] = Self::NAMES;
         Ok(Self {
@@ -146,7 +146,7 @@ pub fn verify(
         }
     };
     let failed = |error: verifier::VerifyError| Error::Failed(format!("{dir}: {error}"));
-    let path = target.dir.join("model.fxp");
+    let path = target.dir.join(run::FIXED_MODEL);
     let mut backend = open(target.against, &path, &models.fixed)?;
     let task = display.task("verifying", images.len() as u64);
     let start = Instant::now();
@@ -168,7 +168,7 @@ pub fn verify(
         float(&models.float, images, classes, &report).map_err(|error| {
             Error::Failed(format!(
                 "{}: {error}",
-                target.dir.join("model.onnx").display()
+                target.dir.join(run::FLOAT_MODEL).display()
             ))
         })?;
     let layers = if target.layers {
@@ -282,7 +282,7 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
     let path = args.dir.join(run::RECIPE);
     let recipe = Recipe::load(&path, &[])?;
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
-        .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Error::in_file(&path, error))?;
     let (input, classes) = (architecture.input, architecture.classes());
     let mut wanted = recipe.data;
     let mut test = match &args.data {
@@ -309,9 +309,7 @@ fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend 
     };
     match target.split_once(':') {
         None if target == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
-        Some(("qemu" | "serial", _)) => {
-            verifier::link::open(target, path).map_err(|error| Error::Failed(error.to_string()))
-        }
+        Some(("qemu" | "serial", _)) => verifier::link::open(target, path).map_err(Error::failed),
         _ => Err(Error::Usage(format!(
             "--against {target}: expected host, qemu:MACHINE or serial:PORT"
         ))),
@@ -350,8 +348,8 @@ fn recorded(path: &Path, certificate: &Certificate) -> Result<Vec<String>, Error
     let report: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
     let files = [
-        ("onnx_sha256", "model.int8.onnx", &certificate.onnx_sha256),
-        ("fxp_sha256", "model.fxp", &certificate.fxp_sha256),
+        ("onnx_sha256", run::INT8_MODEL, &certificate.onnx_sha256),
+        ("fxp_sha256", run::FIXED_MODEL, &certificate.fxp_sha256),
     ];
     Ok(files
         .into_iter()

@@ -10,6 +10,7 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
+use verifier::compare::hex;
 
 use super::{DatasetError, Images, Labelled, Loaded, check_labels, numbered};
 use crate::architecture::Shape;
@@ -229,8 +230,7 @@ fn check_sum(path: &Path) -> Result<(), DatasetError> {
         path: path.into(),
         source,
     })?;
-    let digest = hasher.finalize();
-    let got: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let got = hex(&hasher.finalize());
     if got == expected {
         return Ok(());
     }

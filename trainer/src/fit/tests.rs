@@ -1,6 +1,7 @@
 //! Eight steps of Keras's own training of a small CNN (tests/golden/train_trace.json; its `_meta` element states the
 //! generator's versions). Tolerance: `5e-6 + 1e-5 * |b|`.
 
+use candle_core::Device;
 use serde_json::Value;
 
 use super::*;
@@ -64,24 +65,33 @@ fn empty() -> Dataset {
     }
 }
 
+fn recipe() -> (Recipe, Architecture) {
+    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
+    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    (recipe, architecture)
+}
+
+fn job<'a>(recipe: &'a Recipe, data: &'a Dataset) -> Job<'a> {
+    Job {
+        recipe,
+        data,
+        preprocess: &Preprocess::None,
+        dir: Path::new("."),
+    }
+}
+
 #[test]
 fn the_steps_are_keras_s() {
     let cases: Vec<Value> =
         serde_json::from_str(include_str!("../../tests/golden/train_trace.json")).unwrap();
     let case = &cases[1];
     let (inputs, expected) = (&case["inputs"], &case["expected"]);
-    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
-    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let (recipe, architecture) = recipe();
     let initial = inputs["initial_weights"].as_object().unwrap().iter();
     let initial = Weights(initial.map(|(name, v)| (name.clone(), array(v))).collect());
     let network = Network::new(&architecture, &initial, &Device::Cpu).unwrap();
     let data = empty();
-    let job = Job {
-        recipe: &recipe,
-        data: &data,
-        preprocess: &Preprocess::None,
-        dir: Path::new("."),
-    };
+    let job = job(&recipe, &data);
     let start = Checkpoint::start(String::new(), String::new(), initial);
     let mut training = Training::new(&job, &network, start).unwrap();
     let (x, y) = (array(&inputs["x"]).data, array(&inputs["y"]).data);
@@ -112,8 +122,7 @@ fn the_steps_are_keras_s() {
 /// The update is `average = m average + (1 - m) weight`, and starts as the first weight: three SGD steps by hand.
 #[test]
 fn the_average_starts_as_the_first_weights() {
-    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
-    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let (_, architecture) = recipe();
     let mut weights = crate::initializer::initial_weights(&architecture, 1);
     let network = Network::new(&architecture, &weights, &Device::Cpu).unwrap();
     let mut average = Average::new(0.75, BTreeMap::new());
@@ -136,17 +145,11 @@ fn the_average_starts_as_the_first_weights() {
 
 #[test]
 fn a_loss_that_is_no_number_names_step_and_layer() {
-    let recipe = Recipe::parse(RECIPE, Path::new("r.toml"), &[]).unwrap();
-    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss).unwrap();
+    let (recipe, architecture) = recipe();
     let good = crate::initializer::initial_weights(&architecture, 1);
     let network = Network::new(&architecture, &good, &Device::Cpu).unwrap();
     let data = empty();
-    let job = Job {
-        recipe: &recipe,
-        data: &data,
-        preprocess: &Preprocess::None,
-        dir: Path::new("."),
-    };
+    let job = job(&recipe, &data);
     let start = Checkpoint::start(String::new(), String::new(), good.clone());
     let mut training = Training::new(&job, &network, start).unwrap();
     let batch = Batch {

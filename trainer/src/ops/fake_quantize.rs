@@ -27,20 +27,12 @@ impl Grid {
         }
     }
 
-    /// The nearest number of the grid; ties to even. Not a number stays so.
-    #[inline(always)]
-    pub fn nearest(self, x: f32) -> f32 {
-        (x / self.step).round_ties_even() * self.step
-    }
-
-    #[inline(always)]
-    fn saturated(self, x: f32) -> f32 {
-        self.nearest(x).max(self.low).min(self.high)
-    }
-
-    /// Rounds all values.
+    /// Replaces every value by the nearest number of the grid; ties to even.
     pub fn apply(self, values: &mut [f32]) {
-        values.iter_mut().for_each(|x| *x = self.saturated(*x));
+        for x in values {
+            let nearest = (*x / self.step).round_ties_even() * self.step;
+            *x = nearest.max(self.low).min(self.high);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
+use verifier::compare::hex;
 
 use super::Recipe;
 use crate::error::Error;
@@ -145,10 +146,7 @@ impl Recipe {
 
     /// [`Recipe::digest`] in hexadecimal.
     pub fn hash(&self) -> String {
-        self.digest()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&self.digest())
     }
 }
 

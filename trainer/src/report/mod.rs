@@ -19,6 +19,10 @@ pub mod source;
 
 /// Version of the layout of report.json; raised when a field changes its meaning or goes away.
 pub const FORMAT: u32 = 1;
+/// The report for programs, in the run folder.
+pub const JSON: &str = "report.json";
+/// The report for people.
+pub const HTML: &str = "report.html";
 
 /// Everything that report.json holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,10 +225,7 @@ pub fn json(report: &Report) -> Result<String, ReportError> {
 
 /// Writes report.json and report.html into the run folder, each atomically.
 pub fn write(dir: &Path, report: &Report) -> Result<(), ReportError> {
-    for (name, text) in [
-        ("report.json", json(report)?),
-        ("report.html", html::render(report)?),
-    ] {
+    for (name, text) in [(JSON, json(report)?), (HTML, html::render(report)?)] {
         let path = dir.join(name);
         write_atomic(&path, text.as_bytes()).map_err(|source| ReportError::File {
             path: path.display().to_string(),

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use runtime::encode::OpSpec;
-use sha2::{Digest, Sha256};
-use verifier::VerifyReport;
+use verifier::{VerifyReport, compare::sha256};
 
 use super::{FileHash, Layer, ReportError, Verification};
 use crate::{
@@ -73,9 +72,8 @@ pub fn files(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileHash>, R
             path: path.display().to_string(),
             source,
         })?;
-        let digest = Sha256::digest(&bytes);
         let hash = FileHash {
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256(&bytes),
             bytes: bytes.len() as u64,
         };
         Ok((name.to_string(), hash))

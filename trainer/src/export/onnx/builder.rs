@@ -8,6 +8,7 @@ use onnx_protobuf::{
     attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
 };
 use protobuf::{Enum, EnumOrUnknown, MessageField};
+use verifier::compare::hex;
 
 use super::{IMAGE, OPSETS};
 use crate::{
@@ -237,11 +238,7 @@ impl Builder {
             DataType::UINT8,
             &[input.c, input.h, input.w],
         ));
-        let hash = origin
-            .recipe_sha256
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hex(&origin.recipe_sha256);
         let names = serde_json::Value::from(origin.class_names).to_string();
         let common = [
             ("isobit.recipe_sha256", hash),
