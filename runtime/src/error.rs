@@ -149,6 +149,11 @@ pub enum OpProblem {
         /// The output channel.
         channel: u16,
     },
+    /// What fills up a block of weights is not zero.
+    Padding {
+        /// The first output channel of the block.
+        channel: u16,
+    },
     /// An accumulator could reach 2^24.
     Bound {
         /// The output channel (for an affine operator with a parameter per value: the value's index).
@@ -191,6 +196,7 @@ impl OpProblem {
             Self::Groups { .. } => "malformed operator: groups",
             Self::Shift { .. } => "malformed operator: shift out of range",
             Self::Weight { .. } => "malformed operator: weight -128",
+            Self::Padding { .. } => "malformed operator: padding of weights is not zero",
             Self::Bound { .. } => "malformed operator: an accumulator could reach 2^24",
         }
     }
@@ -217,7 +223,9 @@ impl core::fmt::Display for OpProblem {
             }
             Self::Groups { got } => write!(f, ", got {got}"),
             Self::Shift { channel, got } => write!(f, ", channel {channel}, got {got}"),
-            Self::Weight { channel } => write!(f, ", channel {channel}"),
+            Self::Weight { channel } | Self::Padding { channel } => {
+                write!(f, ", channel {channel}")
+            }
             Self::Bound { channel, got } => write!(f, ", channel {channel}, bound {got}"),
         }
     }

@@ -88,6 +88,8 @@ pub(crate) mod layout {
     pub(crate) const OHWI: u8 = 0;
     /// `[kh][kw][co]`; depthwise with one output channel per input channel.
     pub(crate) const HWO: u8 = 1;
+    /// `[co / 2][kh][kw][ci][2]`, blocks of whole words; dense: `[co / 2][ci][2]`.
+    pub(crate) const OHWI2O: u8 = 2;
 }
 
 /// `N` bytes at `at`; zeros if the bytes end before.

@@ -32,15 +32,15 @@ mod op;
 mod plan;
 mod shape;
 mod validate;
+mod weight;
 
 pub use error::{ModelError, OpProblem, RunError};
 pub use format::VERSION;
 pub use logits::{Logits, Ranked};
 pub use model::{Aligned, Golden, Model, OpEvent, SelfTest};
-pub use op::{
-    Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Layout, Op, Post, Tensor, Window,
-};
+pub use op::{Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Op, Post, Tensor, Window};
 /// Name of the kernels that this build chose.
 pub const KERNELS: &str = kernel::NAME;
 
 pub use shape::{DType, OutputActivation, Shape};
+pub use weight::{Layout, Weights};

@@ -1,15 +1,19 @@
 //! The complete check of a file, once, also at compile time. What it accepts runs without an error other than a
 //! buffer of the wrong size, without a panic, and without an overflow.
 
+mod bound;
+mod tensor;
+
 use crate::crc::Crc;
 use crate::error::{ModelError, OpProblem};
-use crate::fixed::{ACCUMULATOR_LIMIT, SHIFT_MAX, SHIFT_MIN};
 use crate::format::{
     HEADER_LEN, MAGIC, RECORD_LEN, VERSION, bytes, header, kind, record, section, u8_at, u16_at,
     u32_at,
 };
-use crate::op::{Affine, AffineParam, Conv, Kind, Layout, Op, Post, Tensor, Window, tri};
+use crate::op::{Kind, Op, Tensor, tri};
 use crate::shape::{DType, OutputActivation, Shape};
+use bound::{check_affine, check_bound, check_post, check_weights, magnitude};
+use tensor::{check_arena, check_overlap, check_pool, check_reach, check_shape, check_source};
 
 /// A decoded header.
 #[derive(Clone, Copy, Debug)]
@@ -171,269 +175,6 @@ pub(crate) const fn checksum(file: &[u8]) -> u32 {
     }
 }
 
-const fn check_arena(tensor: Tensor, arena_len: usize) -> Result<(), OpProblem> {
-    let bytes = tensor.bytes();
-    if !tensor.offset.is_multiple_of(4) || bytes > arena_len || tensor.offset > arena_len - bytes {
-        return Err(OpProblem::Arena {
-            offset: saturated(tensor.offset),
-            len: saturated(bytes),
-        });
-    }
-    Ok(())
-}
-
-const fn overlap(a: Tensor, b: Tensor) -> bool {
-    a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
-}
-
-const fn same_tensor(a: Tensor, b: Tensor) -> bool {
-    a.offset == b.offset && a.shape.same(b.shape) && a.dtype.code() == b.dtype.code()
-}
-
-/// The last thing written over any byte of `tensor` before operator `index` must be that tensor.
-const fn check_source(
-    file: &[u8],
-    header: &Header,
-    index: u16,
-    tensor: Tensor,
-) -> Result<(), OpProblem> {
-    let mut before = index;
-    while before > 0 {
-        before -= 1;
-        let written = match Op::decode(file, before) {
-            Ok(op) => op.output,
-            Err(problem) => return Err(problem),
-        };
-        if overlap(written, tensor) {
-            return if same_tensor(written, tensor) {
-                Ok(())
-            } else {
-                Err(OpProblem::Source {
-                    offset: saturated(tensor.offset),
-                })
-            };
-        }
-    }
-    if same_tensor(header.input, tensor) {
-        Ok(())
-    } else {
-        Err(OpProblem::Source {
-            offset: saturated(tensor.offset),
-        })
-    }
-}
-
-/// The output may be apart from the input, or, for an elementwise operator, lie exactly on it.
-const fn check_overlap(input: Tensor, output: Tensor, elementwise: bool) -> Result<(), OpProblem> {
-    if !overlap(input, output)
-        || (elementwise && input.offset == output.offset && input.bytes() == output.bytes())
-    {
-        return Ok(());
-    }
-    Err(OpProblem::Overlap {
-        input: saturated(input.offset),
-        output: saturated(output.offset),
-    })
-}
-
-const fn check_shape(expected: Shape, got: Shape) -> Result<(), OpProblem> {
-    if expected.same(got) {
-        Ok(())
-    } else {
-        Err(OpProblem::Shape { expected, got })
-    }
-}
-
-/// The last window along each axis must begin inside the map: every window then covers a value.
-const fn check_reach(window: Window, input: [u16; 2], output: [u16; 2]) -> Result<(), OpProblem> {
-    let mut axis = 0;
-    while axis < 2 {
-        let last = (output[axis] as u32).saturating_sub(1) as u64 * window.stride[axis] as u64;
-        if output[axis] == 0 || last >= input[axis] as u64 + window.pad[axis] as u64 {
-            return Err(OpProblem::Window {
-                offset: (record::CONV + 2 * axis) as u8,
-                got: output[axis],
-            });
-        }
-        axis += 1;
-    }
-    Ok(())
-}
-
-/// Rows and columns of a pooling without padding that covers only whole windows.
-const fn check_pool(window: Window, input: [u16; 2], output: [u16; 2]) -> Result<(), OpProblem> {
-    let mut axis = 0;
-    while axis < 2 {
-        let last = (output[axis] as u32).saturating_sub(1) as u64 * window.stride[axis] as u64;
-        if output[axis] == 0
-            || last + window.size[axis] as u64 > input[axis] as u64
-            || window.pad[axis] != 0
-        {
-            return Err(OpProblem::Window {
-                offset: (record::POOL + axis) as u8,
-                got: output[axis],
-            });
-        }
-        axis += 1;
-    }
-    Ok(())
-}
-
-const fn check_post(post: Post<'_>) -> Result<(), OpProblem> {
-    let mut rest = post.shifts;
-    let mut channel = 0;
-    while let [shift, tail @ ..] = rest {
-        let shift = *shift as i8;
-        if shift < SHIFT_MIN || shift > SHIFT_MAX {
-            return Err(OpProblem::Shift {
-                channel,
-                got: shift,
-            });
-        }
-        channel += 1;
-        rest = tail;
-    }
-    Ok(())
-}
-
-const fn check_bound(channel: usize, bound: u64) -> Result<(), OpProblem> {
-    if bound < ACCUMULATOR_LIMIT as u64 {
-        return Ok(());
-    }
-    Err(OpProblem::Bound {
-        channel: saturated(channel),
-        got: if bound > u32::MAX as u64 {
-            u32::MAX
-        } else {
-            bound as u32
-        },
-    })
-}
-
-const fn magnitude(value: i32) -> u64 {
-    value.unsigned_abs() as u64
-}
-
-/// Magnitude of a weight byte; 128 stands for the forbidden -128.
-const fn weight_magnitude(byte: u8) -> u64 {
-    (if byte < 128 {
-        byte
-    } else {
-        0u8.wrapping_sub(byte)
-    }) as u64
-}
-
-/// `sum(|w|)` of a channel's weights, or `None` if one is -128.
-const fn weight_sum(weights: &[u8]) -> Option<u64> {
-    let mut sum = 0;
-    let mut rest = weights;
-    while let [a, tail @ ..] = rest {
-        if *a == 128 {
-            return None;
-        }
-        sum += weight_magnitude(*a);
-        rest = tail;
-    }
-    Some(sum)
-}
-
-const fn check_channel(
-    channel: usize,
-    sum: Option<u64>,
-    bias: i32,
-    dtype: DType,
-) -> Result<(), OpProblem> {
-    match sum {
-        Some(sum) => check_bound(
-            channel,
-            sum.saturating_mul(dtype.magnitude()) + magnitude(bias),
-        ),
-        None => Err(OpProblem::Weight {
-            channel: channel as u16,
-        }),
-    }
-}
-
-/// Channels whose weights are one contiguous run of `len` bytes each.
-const fn check_rows(
-    weights: &[u8],
-    len: usize,
-    bias: &[[u8; 4]],
-    dtype: DType,
-) -> Result<(), OpProblem> {
-    let mut rest = weights;
-    let mut biases = bias;
-    let mut channel = 0;
-    while let [bias, tail @ ..] = biases {
-        let (row, others) = match rest.split_at_checked(len) {
-            Some(parts) => parts,
-            None => return Err(OpProblem::Section { offset: 0, len: 0 }),
-        };
-        tri!(check_channel(
-            channel,
-            weight_sum(row),
-            i32::from_le_bytes(*bias),
-            dtype
-        ));
-        rest = others;
-        biases = tail;
-        channel += 1;
-    }
-    Ok(())
-}
-
-/// Depthwise weights `[kh][kw][co]`.
-const fn check_columns(conv: &Conv<'_>, dtype: DType) -> Result<(), OpProblem> {
-    let channels = conv.bias.len();
-    let mut channel = 0;
-    while channel < channels {
-        let mut sum = Some(0);
-        let mut at = channel;
-        while at < conv.weights.len() {
-            let byte = u8_at(conv.weights, at);
-            sum = match sum {
-                Some(sum) if byte != 128 => Some(sum + weight_magnitude(byte)),
-                _ => None,
-            };
-            at += channels;
-        }
-        let bias = if channel < channels {
-            i32::from_le_bytes(conv.bias[channel])
-        } else {
-            0
-        };
-        tri!(check_channel(channel, sum, bias, dtype));
-        channel += 1;
-    }
-    Ok(())
-}
-
-const fn check_affine(affine: &Affine<'_>, dtype: DType) -> Result<(), OpProblem> {
-    let mut rest = affine.params;
-    let mut channel = 0;
-    while let [bytes, tail @ ..] = rest {
-        let param = AffineParam::from_bytes(bytes);
-        if param.shift > SHIFT_MAX as u8 {
-            return Err(OpProblem::Shift {
-                channel: channel as u16,
-                got: param.shift as i8,
-            });
-        }
-        if bytes[3] != 0 {
-            return Err(OpProblem::Reserved {
-                offset: record::BIAS as u8,
-            });
-        }
-        tri!(check_bound(
-            channel,
-            magnitude(param.mul as i32) * dtype.magnitude() + magnitude(param.add),
-        ));
-        rest = tail;
-        channel += 1;
-    }
-    Ok(())
-}
-
 /// Fields that an operator does not use are zero, so that a file has one meaning only.
 const fn check_unused(r: &[u8], code: u8, flags: u8, raw: bool) -> Result<(), OpProblem> {
     // One bit per 2 bytes of the record from `WINDOW` on that the operator may use.
@@ -469,7 +210,8 @@ const fn check_unused(r: &[u8], code: u8, flags: u8, raw: bool) -> Result<(), Op
         half += 1;
     }
     let layout = u8_at(r, record::LAYOUT);
-    if code != kind::CONV && code != kind::ADD && layout != 0 {
+    let named = matches!(code, kind::CONV | kind::DENSE | kind::ADD);
+    if !named && layout != 0 {
         return Err(OpProblem::Layout { got: layout });
     }
     if code == kind::AVG_POOL && u8_at(r, record::SCALAR_B) != 0 {
@@ -542,10 +284,7 @@ const fn check_op(file: &[u8], header: &Header, index: u16) -> Result<(), OpProb
                 )),
             }
             tri!(check_post(conv.post));
-            match conv.layout {
-                Layout::Ohwi => check_rows(conv.weights, conv.per_channel, conv.bias, input.dtype),
-                Layout::Hwo => check_columns(conv, input.dtype),
-            }
+            check_weights(conv.weights, conv.bias, input.dtype)
         }
         Kind::Dense(dense) => {
             let flat = Shape {
@@ -555,7 +294,7 @@ const fn check_op(file: &[u8], header: &Header, index: u16) -> Result<(), OpProb
             };
             tri!(check_shape(flat, output.shape));
             tri!(check_post(dense.post));
-            check_rows(dense.weights, input.shape.len(), dense.bias, input.dtype)
+            check_weights(dense.weights, dense.bias, input.dtype)
         }
         Kind::MaxPool(window) => {
             tri!(check_shape(same_channels, output.shape));

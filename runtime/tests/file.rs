@@ -2,7 +2,7 @@
 
 use runtime::encode::{
     DType, EncodeError, ModelSpec, OpSpec, OutputActivation, PoolSpec, Post, Shape, TensorSpec,
-    encode, plan, seal,
+    WeightOrder, encode, encode_in, plan, seal,
 };
 use runtime::{Kind, Model, ModelError, OpProblem, RunError, SelfTest};
 
@@ -108,6 +108,52 @@ fn the_encoder_writes_the_same_model() {
         spec.golden_image.as_deref(),
         model.golden().map(|g| g.image)
     );
+}
+
+/// The model of `BY_HAND` with three inputs, in blocks of two channels (layout 2): rows `[1, 2, -3]` and `[-127, 0, 127]`
+/// alternate, and two bytes fill the last word.
+#[test]
+fn blocks_written_by_hand() {
+    let mut file = BY_HAND;
+    file[18..22].copy_from_slice(&[3, 0, 1, 0]); // image 1x3x1
+    file[16] = 1;
+    file[97] = 2; // layout
+    file[108..114].copy_from_slice(&[1, 0, 3, 0, 1, 0]);
+    file[164..172].copy_from_slice(&[1, 0x81, 2, 0, 0xfd, 127, 0, 0]);
+    seal(&mut file);
+    let model = Model::new(&file).unwrap();
+    let mut arena = [0; 12];
+    let logits = model.run(&[10, 20, 30], &mut arena).unwrap();
+    // 10 + 40 - 90 + 100 and -1270 + 3810 - 2.
+    assert!(logits.accumulators().eq([60, 2538]));
+    for padding in [170, 171] {
+        let mut changed = file;
+        changed[padding] = 1;
+        seal(&mut changed);
+        assert_eq!(
+            Model::new(&changed).unwrap_err(),
+            ModelError::Op {
+                op: 0,
+                problem: OpProblem::Padding { channel: 0 }
+            }
+        );
+    }
+}
+
+/// The order of the weights changes the file, not the results.
+#[test]
+fn every_order_of_the_weights_gives_the_same_logits() {
+    let spec = every_operator();
+    let image = spec.golden_image.clone().unwrap();
+    let files = [WeightOrder::Blocked, WeightOrder::Plain].map(|o| encode_in(&spec, o).unwrap());
+    assert_ne!(files[0], files[1]);
+    let logits = files.map(|file| {
+        let model = Model::new(&file).unwrap();
+        let mut arena = vec![0; model.arena_len()];
+        let logits = model.run(&image, &mut arena).unwrap();
+        logits.accumulators().collect::<Vec<_>>()
+    });
+    assert_eq!(logits[0], logits[1]);
 }
 
 fn tensor(h: u16, w: u16, c: u16, dtype: DType) -> TensorSpec {
@@ -373,13 +419,22 @@ fn malformed_and_unsupported_are_told_apart() {
         problem(record(7, 3), 0x10),
         (7, OpProblem::DType { got: [0, 1] })
     ));
-    // Weight -128 in the first and the last channel of the dense layer.
+    // Weight -128 in every channel of the dense layer: blocks of two channels, 8 bytes each, the third channel alone.
     let weights = u32::from_le_bytes(file[record(7, 52)..][..4].try_into().unwrap()) as usize;
-    assert_eq!(problem(weights, 128), (7, OpProblem::Weight { channel: 0 }));
+    for (at, channel) in [(0, 0), (1, 1), (7, 1), (8, 2), (14, 2)] {
+        assert_eq!(
+            problem(weights + at, 128),
+            (7, OpProblem::Weight { channel })
+        );
+    }
+    // The place of a fourth channel.
     assert_eq!(
-        problem(weights + 11, 128),
-        (7, OpProblem::Weight { channel: 2 })
+        problem(weights + 9, 1),
+        (7, OpProblem::Padding { channel: 2 })
     );
+    // Layouts that a dense layer cannot have.
+    assert_eq!(problem(record(7, 1), 1), (7, OpProblem::Layout { got: 1 }));
+    assert_eq!(problem(record(7, 1), 3), (7, OpProblem::Layout { got: 3 }));
 }
 
 #[test]
@@ -402,8 +457,13 @@ fn an_output_over_its_input_is_refused() {
 
 #[test]
 fn the_decoder_reads_what_the_encoder_was_given() {
-    let spec = every_operator();
-    let file = encode(&spec).unwrap();
+    for order in [WeightOrder::Blocked, WeightOrder::Plain] {
+        decoded_as_given(&every_operator(), order);
+    }
+}
+
+fn decoded_as_given(spec: &ModelSpec, order: WeightOrder) {
+    let file = encode_in(spec, order).unwrap();
     let model = Model::new(&file).unwrap();
     assert_eq!(model.name(), spec.name);
     assert_eq!(model.logit_exponents(), [0xfc; 3]);
@@ -423,7 +483,7 @@ fn the_decoder_reads_what_the_encoder_was_given() {
                     ..
                 },
             ) => {
-                let per = conv.weights_per_channel();
+                let per = conv.weights.per_channel();
                 let read: Vec<i8> = (0..weight.len())
                     .map(|i| conv.weight(i / per, i % per).unwrap())
                     .collect();
@@ -442,13 +502,13 @@ fn the_decoder_reads_what_the_encoder_was_given() {
                 assert!(affine.params().eq(params.iter().copied()));
             }
             (Kind::Dense(dense), OpSpec::Dense { weight, bias, .. }) => {
-                assert!(
-                    dense
-                        .weights
-                        .iter()
-                        .map(|&w| w as i8)
-                        .eq(weight.iter().copied())
-                );
+                let per = dense.weights.per_channel();
+                let read: Vec<i8> = (0..weight.len())
+                    .map(|i| dense.weight(i / per, i % per).unwrap())
+                    .collect();
+                assert_eq!(&read, weight);
+                assert_eq!(dense.weight(bias.len(), 0), None);
+                assert_eq!(dense.weight(0, per), None);
                 assert!(dense.biases().eq(bias.iter().copied()));
             }
             (Kind::Table(read), OpSpec::Table { table, .. }) => assert_eq!(*read, &**table),

@@ -147,10 +147,7 @@ pub fn check(op: &Op<'_>, lowered: &Lowered, inputs: &[Input]) -> Result<Bound, 
             // ONNX columns are c, h, w; the runtime's h, w, c.
             weights(linear, |o, i, _| {
                 let column = i % map * channels + i / map;
-                dense
-                    .weights
-                    .get(o * inputs + column)
-                    .map(|&b| i32::from(b as i8))
+                dense.weight(o, column).map(i32::from)
             })?;
             biases(linear, dense.biases())?;
             finish(op, lowered, &dense.post, &accumulators(linear, first)?)?;

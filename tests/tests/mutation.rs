@@ -68,7 +68,7 @@ fn one_changed_weight_byte_is_found() {
     let Some(Kind::Dense(dense)) = model.ops().last().map(|op| op.kind) else {
         panic!("the head is a dense layer")
     };
-    let at = dense.weights.as_ptr() as usize - fxp.as_ptr() as usize;
+    let at = dense.weights.bytes().as_ptr() as usize - fxp.as_ptr() as usize;
     let mut changed = fxp.clone();
     changed[at] = if changed[at] as i8 > 0 {
         changed[at] - 1

@@ -1,7 +1,8 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
 use super::{BLOCK, Span, Value, bias_of, part, store};
-use crate::op::{Conv, Layout, Tensor};
+use crate::op::{Conv, Tensor};
+use crate::weight::Layout;
 
 /// Values of a window that are widened at a time.
 const CHUNK: usize = 64;
@@ -21,8 +22,8 @@ pub(super) fn conv2d<X: Value>(
     let pixel_len = (usize::from(output.shape.c) * size).max(1);
     let row_len = (usize::from(output.shape.w) * pixel_len).max(1);
     // Depthwise weights in the order [kh][kw][co] make the channels one block, whatever the groups.
-    let run = match conv.layout {
-        Layout::Ohwi => group_channels,
+    let run = match conv.weights.layout {
+        Layout::Ohwi | Layout::Ohwi2o => group_channels,
         Layout::Hwo => usize::from(output.shape.c).max(1),
     };
     for (oy, row) in y.chunks_mut(row_len).enumerate() {
@@ -73,15 +74,17 @@ fn window<X: Value>(
                 conv.window.pad[1],
                 input.shape.w,
             );
-            match conv.layout {
-                Layout::Ohwi => rows::<X>(conv, input, x, v, h, first, group, best),
+            match conv.weights.layout {
+                Layout::Ohwi | Layout::Ohwi2o => {
+                    rows::<X>(conv, input, x, v, h, first, group, best)
+                }
                 Layout::Hwo => depthwise::<X>(conv, input, x, v, h, first, best),
             }
         }
     }
 }
 
-/// One map position; weights `[co][kh][kw][ci / groups]`. The window is copied, widened, a chunk at a time, in the order
+/// One map position; weights of one group. The window is copied, widened, a chunk at a time, in the order
 /// of the weights (positions outside the map as 0); each chunk serves all channels of the block.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
@@ -106,9 +109,21 @@ fn rows<X: Value>(
     }
     let mut chunk = Chunk::new();
     let mut multiply = |start: usize, values: &[i16]| {
-        for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
-            let at = (first + j) * conv.per_channel + start;
-            *acc += dot_wide(values, part(conv.weights, at, values.len()));
+        let accs = accs.get_mut(..best.len()).unwrap_or_default();
+        if conv.weights.layout == Layout::Ohwi2o {
+            // Blocks of channels begin at an even one.
+            let blocks = conv.weights.blocks().skip(first / 2);
+            for (accs, block) in accs.chunks_mut(2).zip(blocks) {
+                let pairs = part(block, 2 * start, 2 * values.len()).as_chunks::<2>().0;
+                for (acc, sum) in accs.iter_mut().zip(dot_pairs(values, pairs)) {
+                    *acc += sum;
+                }
+            }
+            return;
+        }
+        for (j, acc) in accs.iter_mut().enumerate() {
+            let at = (first + j) * conv.weights.per_channel + start;
+            *acc += dot_wide(values, part(conv.weights.bytes, at, values.len()));
         }
     };
     for ky in 0..kh {
@@ -207,6 +222,19 @@ fn dot_wide(x: &[i16], w: &[u8]) -> i32 {
         .sum()
 }
 
+/// `sum_i x[i] * w[i][j]` for both `j`, over the shorter of the two.
+#[inline(always)]
+fn dot_pairs(x: &[i16], w: &[[u8; 2]]) -> [i32; 2] {
+    let (mut first, mut second) = (0, 0);
+    for (&x, &pair) in x.iter().zip(w) {
+        // Both weights as halves of 16 bits: vector units multiply and add those in pairs.
+        let pair = i16::from_le_bytes(pair);
+        first += i32::from(x) * i32::from((pair << 8) >> 8);
+        second += i32::from(x) * i32::from(pair >> 8);
+    }
+    [first, second]
+}
+
 /// One map position; weights `[kh][kw][co]`, one output channel per input channel.
 #[inline(always)]
 fn depthwise<X: Value>(
@@ -230,7 +258,7 @@ fn depthwise<X: Value>(
             let x_at = ((v.start + ky) * columns + h.start + kx) * ci + first;
             let w_at = ((v.skip + ky) * kw + h.skip + kx) * ci + first;
             let values = part(x, x_at, best.len());
-            let weights = part(conv.weights, w_at, best.len());
+            let weights = part(conv.weights.bytes, w_at, best.len());
             for ((acc, &value), &weight) in accs.iter_mut().zip(values).zip(weights) {
                 *acc += X::widen(value) * i32::from(weight as i8);
             }

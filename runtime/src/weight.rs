@@ -1,0 +1,128 @@
+//! The weights of a layer, in any order that a file may store them in.
+
+use crate::format::layout;
+
+/// The order of a layer's weights in the file. `co` output channels with `k = kh * kw * ci / groups` weights each;
+/// for a dense layer `k` is the number of inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Layout {
+    /// `[co][kh][kw][ci / groups]`, without gaps.
+    Ohwi,
+    /// `[kh][kw][co]`: depthwise with one output channel per input channel.
+    Hwo,
+    /// `[co / 2][kh][kw][ci][2]`: the two channels of a block alternate, so that sign-extending bytes 0 and 2 of a word
+    /// (`SXTB16`) gives two consecutive weights of the first channel, and bytes 1 and 3 those of the second.
+    /// A block fills whole words, and an odd last channel has a block of its own; what remains is 0. Without groups.
+    Ohwi2o,
+}
+
+impl Layout {
+    /// Bytes of one block of [`Layout::Ohwi2o`].
+    const fn block(per_channel: usize) -> usize {
+        per_channel.saturating_mul(2).saturating_add(3) & !3
+    }
+
+    /// Bytes that a layer's weights take in the file.
+    ///
+    /// ```
+    /// use runtime::Layout;
+    /// assert_eq!(Layout::Ohwi.bytes(3, 9), 27);
+    /// assert_eq!(Layout::Ohwi2o.bytes(3, 9), 2 * 20); // two blocks of 18 bytes, each filled to whole words
+    /// ```
+    pub const fn bytes(self, channels: usize, per_channel: usize) -> usize {
+        match self {
+            Self::Ohwi | Self::Hwo => channels.saturating_mul(per_channel),
+            Self::Ohwi2o => channels
+                .div_ceil(2)
+                .saturating_mul(Self::block(per_channel)),
+        }
+    }
+
+    /// Position of a weight in the file's section.
+    pub(crate) const fn position(
+        self,
+        channels: usize,
+        per_channel: usize,
+        channel: usize,
+        index: usize,
+    ) -> usize {
+        match self {
+            Self::Ohwi => channel * per_channel + index,
+            Self::Hwo => index * channels + channel,
+            Self::Ohwi2o => channel / 2 * Self::block(per_channel) + 2 * index + channel % 2,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            layout::OHWI => Some(Self::Ohwi),
+            layout::HWO => Some(Self::Hwo),
+            layout::OHWI2O => Some(Self::Ohwi2o),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "encode")]
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Ohwi => layout::OHWI,
+            Self::Hwo => layout::HWO,
+            Self::Ohwi2o => layout::OHWI2O,
+        }
+    }
+}
+
+/// The weights of a convolution or dense layer, as a view over the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) layout: Layout,
+    pub(crate) channels: usize,
+    pub(crate) per_channel: usize,
+}
+
+impl<'a> Weights<'a> {
+    /// Their bytes in the file (each an `i8`), in the order of [`Weights::layout`].
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Their order in the file.
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Output channels.
+    pub const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Weights per output channel: `kh * kw * ci / groups`, or the inputs of a dense layer.
+    pub const fn per_channel(&self) -> usize {
+        self.per_channel
+    }
+
+    /// Number of weights, without what fills up blocks.
+    pub const fn count(&self) -> usize {
+        self.channels.saturating_mul(self.per_channel)
+    }
+
+    /// Weight `index` of output channel `channel`, where `index` counts `[kh][kw][ci / groups]`, in any layout.
+    /// `None` outside of the weights.
+    pub fn get(&self, channel: usize, index: usize) -> Option<i8> {
+        if index >= self.per_channel || channel >= self.channels {
+            return None;
+        }
+        let at = self
+            .layout
+            .position(self.channels, self.per_channel, channel, index);
+        self.bytes.get(at).map(|&w| w as i8)
+    }
+
+    /// The blocks of [`Layout::Ohwi2o`]: two channels each, in order.
+    pub(crate) fn blocks(&self) -> core::slice::ChunksExact<'a, u8> {
+        self.bytes
+            .chunks_exact(Layout::block(self.per_channel).max(4))
+    }
+}
