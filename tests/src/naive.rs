@@ -8,6 +8,12 @@ use std::collections::BTreeMap;
 
 use crate::graph::{Attribute, Element, Graph, Node, Tensor};
 
+mod shape;
+mod window;
+
+use shape::{broadcast, rank4, reduce_tail, reshape, transpose};
+use window::{conv, pool};
+
 /// Rounding of QuantizeLinear. The standard says half to even; the other one exists to show that a wrong
 /// rule is noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -304,108 +310,6 @@ fn dequantize(
     })
 }
 
-fn rank4(x: &Tensor) -> Result<[usize; 4], String> {
-    x.shape
-        .as_slice()
-        .try_into()
-        .map_err(|_| format!("shape {:?}, expected [n, c, h, w]", x.shape))
-}
-
-/// Window geometry in one dimension: size, stride, padding before, number of outputs.
-#[derive(Clone, Copy)]
-struct Axis {
-    size: usize,
-    stride: usize,
-    before: usize,
-    outputs: usize,
-}
-
-fn window(node: &Node, kernel: [usize; 2], input: [usize; 2]) -> Result<[Axis; 2], String> {
-    if node
-        .ints("dilations")
-        .is_some_and(|d| d.iter().any(|&d| d != 1))
-        || node.int("ceil_mode", 0) != 0
-    {
-        return Err("dilations and ceil_mode are not used by the exporter".into());
-    }
-    let strides = node.ints("strides").unwrap_or(&[1, 1]);
-    let pads = node.ints("pads").unwrap_or(&[0, 0, 0, 0]);
-    let axis = |i: usize| -> Result<Axis, String> {
-        let (size, stride) = (kernel[i], strides[i] as usize);
-        let (before, after) = match node.text("auto_pad").unwrap_or("NOTSET") {
-            "NOTSET" => (pads[i] as usize, pads[i + 2] as usize),
-            "VALID" => (0, 0),
-            "SAME_UPPER" => {
-                let total =
-                    ((input[i].div_ceil(stride) - 1) * stride + size).saturating_sub(input[i]);
-                (total / 2, total - total / 2)
-            }
-            other => return Err(format!("auto_pad {other}")),
-        };
-        let padded = input[i] + before + after;
-        if padded < size {
-            return Err(format!(
-                "window {size} larger than the padded input {padded}"
-            ));
-        }
-        Ok(Axis {
-            size,
-            stride,
-            before,
-            outputs: (padded - size) / stride + 1,
-        })
-    };
-    Ok([axis(0)?, axis(1)?])
-}
-
-impl Axis {
-    /// `(kernel position, input position)` of the taps inside the input.
-    fn taps(self, output: usize, length: usize) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.size).filter_map(move |k| {
-            let position = (output * self.stride + k).checked_sub(self.before)?;
-            (position < length).then_some((k, position))
-        })
-    }
-}
-
-fn conv(node: &Node, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, String> {
-    let [n, ci, ih, iw] = rank4(x)?;
-    let [co, cg, kh, kw] = rank4(w)?;
-    let groups = node.int("group", 1) as usize;
-    if cg * groups != ci || co % groups != 0 {
-        return Err(format!(
-            "weight {:?} with {groups} groups for input {:?}",
-            w.shape, x.shape
-        ));
-    }
-    let [rows, columns] = window(node, [kh, kw], [ih, iw])?;
-    let mut data = Vec::with_capacity(n * co * rows.outputs * columns.outputs);
-    for image in x.data.chunks(ci * ih * iw) {
-        for o in 0..co {
-            let first = o / (co / groups) * cg;
-            for y in 0..rows.outputs {
-                for z in 0..columns.outputs {
-                    let mut sum = bias.map_or(0.0, |b| b.data[o]);
-                    for c in 0..cg {
-                        for (ky, py) in rows.taps(y, ih) {
-                            for (kx, px) in columns.taps(z, iw) {
-                                let weight = w.data[((o * cg + c) * kh + ky) * kw + kx];
-                                sum += weight * image[((first + c) * ih + py) * iw + px];
-                            }
-                        }
-                    }
-                    data.push(sum);
-                }
-            }
-        }
-    }
-    Ok(Tensor {
-        shape: vec![n, co, rows.outputs, columns.outputs],
-        data,
-        element: Element::F32,
-    })
-}
-
 fn gemm(node: &Node, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<Tensor, String> {
     let transposed = node.int("transB", 0) != 0;
     if node.int("transA", 0) != 0
@@ -450,40 +354,6 @@ fn gemm(node: &Node, a: &Tensor, b: &Tensor, c: Option<&Tensor>) -> Result<Tenso
     })
 }
 
-fn pool(node: &Node, x: &Tensor, maximum: bool) -> Result<Tensor, String> {
-    let [n, c, ih, iw] = rank4(x)?;
-    let kernel = node.ints("kernel_shape").ok_or("kernel_shape is missing")?;
-    let [rows, columns] = window(node, [kernel[0] as usize, kernel[1] as usize], [ih, iw])?;
-    let whole = node.int("count_include_pad", 0) != 0;
-    let mut data = Vec::with_capacity(n * c * rows.outputs * columns.outputs);
-    for map in x.data.chunks(ih * iw) {
-        for y in 0..rows.outputs {
-            for z in 0..columns.outputs {
-                let taps = || {
-                    rows.taps(y, ih).flat_map(|(_, py)| {
-                        columns.taps(z, iw).map(move |(_, px)| map[py * iw + px])
-                    })
-                };
-                data.push(if maximum {
-                    taps().fold(f64::NEG_INFINITY, f64::max)
-                } else {
-                    let count = if whole {
-                        rows.size * columns.size
-                    } else {
-                        taps().count()
-                    };
-                    taps().sum::<f64>() / count as f64
-                });
-            }
-        }
-    }
-    Ok(Tensor {
-        shape: vec![n, c, rows.outputs, columns.outputs],
-        data,
-        element: x.element,
-    })
-}
-
 fn batch_normalization(
     node: &Node,
     x: &Tensor,
@@ -504,134 +374,5 @@ fn batch_normalization(
     Ok(Tensor {
         data: data.collect(),
         ..x.clone()
-    })
-}
-
-fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(f64, f64) -> f64) -> Result<Tensor, String> {
-    let rank = a.shape.len().max(b.shape.len());
-    let padded = |t: &Tensor| [vec![1; rank - t.shape.len()], t.shape.clone()].concat();
-    let (sa, sb) = (padded(a), padded(b));
-    if sa
-        .iter()
-        .zip(&sb)
-        .any(|(x, y)| x != y && *x != 1 && *y != 1)
-    {
-        return Err(format!(
-            "shapes {:?} and {:?} do not broadcast",
-            a.shape, b.shape
-        ));
-    }
-    let shape: Vec<usize> = sa.iter().zip(&sb).map(|(&x, &y)| x.max(y)).collect();
-    let index = |from: &[usize], i: usize| {
-        let (mut rest, mut step, mut at) = (i, 1, 0);
-        for axis in (0..rank).rev() {
-            at += if from[axis] == 1 {
-                0
-            } else {
-                rest % shape[axis] * step
-            };
-            step *= from[axis];
-            rest /= shape[axis];
-        }
-        at
-    };
-    let data = (0..shape.iter().product())
-        .map(|i| f(a.data[index(&sa, i)], b.data[index(&sb, i)]))
-        .collect();
-    Ok(Tensor {
-        shape,
-        data,
-        element: a.element,
-    })
-}
-
-fn reshape(x: &Tensor, target: &Tensor) -> Result<Tensor, String> {
-    let mut shape = Vec::with_capacity(target.data.len());
-    let mut open = None;
-    for (i, &d) in target.data.iter().enumerate() {
-        shape.push(match d {
-            0.0 => *x.shape.get(i).ok_or("0 beyond the input's rank")?,
-            -1.0 => {
-                open = Some(i);
-                1
-            }
-            d => d as usize,
-        });
-    }
-    let known: usize = shape.iter().product();
-    if let Some(i) = open {
-        shape[i] = x.data.len() / known.max(1);
-    }
-    if shape.iter().product::<usize>() != x.data.len() {
-        return Err(format!("{:?} does not fit {:?}", x.shape, target.data));
-    }
-    Ok(Tensor { shape, ..x.clone() })
-}
-
-/// Squeeze and ReduceMean over trailing axes (with `keepdims` for the latter).
-fn reduce_tail(node: &Node, x: &Tensor, axes: Option<&Tensor>) -> Result<Tensor, String> {
-    let rank = x.shape.len();
-    let axes: Vec<i64> = match (axes, node.ints("axes")) {
-        (Some(t), _) => t.data.iter().map(|&v| v as i64).collect(),
-        (None, Some(list)) => list.to_vec(),
-        (None, None) => return Err("axes are missing".into()),
-    };
-    let mut axes: Vec<usize> = axes
-        .iter()
-        .map(|&a| (if a < 0 { a + rank as i64 } else { a }) as usize)
-        .collect();
-    axes.sort_unstable();
-    if axes
-        .iter()
-        .rev()
-        .enumerate()
-        .any(|(i, &a)| a + i + 1 != rank)
-    {
-        return Err(format!(
-            "axes {axes:?} are not the last ones of rank {rank}"
-        ));
-    }
-    let mut shape = x.shape[..rank - axes.len()].to_vec();
-    let inner: usize = x.shape[rank - axes.len()..].iter().product();
-    if node.op == "ReduceMean" && node.int("keepdims", 1) != 0 {
-        shape.resize(rank, 1);
-    }
-    let data = x
-        .data
-        .chunks(inner.max(1))
-        .map(|c| c.iter().sum::<f64>() / inner as f64)
-        .collect();
-    Ok(Tensor {
-        shape,
-        data,
-        element: x.element,
-    })
-}
-
-fn transpose(node: &Node, x: &Tensor) -> Result<Tensor, String> {
-    let rank = x.shape.len();
-    let order: Vec<usize> = match node.ints("perm") {
-        Some(perm) => perm.iter().map(|&p| p as usize).collect(),
-        None => (0..rank).rev().collect(),
-    };
-    if order.len() != rank || order.iter().any(|&p| p >= rank) {
-        return Err(format!("perm {order:?} for rank {rank}"));
-    }
-    let steps: Vec<usize> = (0..rank)
-        .map(|a| x.shape[a + 1..].iter().product())
-        .collect();
-    let shape: Vec<usize> = order.iter().map(|&p| x.shape[p]).collect();
-    let data = (0..x.data.len()).map(|i| {
-        let (mut rest, mut at) = (i, 0);
-        for axis in (0..rank).rev() {
-            at += rest % shape[axis] * steps[order[axis]];
-            rest /= shape[axis];
-        }
-        x.data[at]
-    });
-    Ok(Tensor {
-        data: data.collect(),
-        shape,
-        element: x.element,
     })
 }

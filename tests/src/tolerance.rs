@@ -1,9 +1,10 @@
 //! The float models: where bits may differ, how much they do.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Difference of two sets of logits of the same images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Difference {
     /// Images compared.
     pub images: usize,

@@ -12,7 +12,7 @@ use crate::{
     run::Run,
 };
 
-/// The classes that the float network predicts, computed on the CPU; of equal logits the lowest class.
+/// The logits of the float network, computed on the CPU, image by image.
 ///
 /// # Errors
 /// Those of the tensors.
@@ -20,19 +20,15 @@ pub fn float(
     run: &Run,
     data: &Labelled,
     mut done: impl FnMut(usize),
-) -> Result<Vec<u32>, FitError> {
+) -> Result<Vec<f32>, FitError> {
     let network = Network::new(&run.architecture, &run.weights, &Device::Cpu)?;
-    let mut classes = Vec::with_capacity(data.len());
+    let mut logits = Vec::with_capacity(data.len() * run.architecture.classes());
     for batch in Batches::in_order(data, &run.data.preprocess, EVALUATION_BATCH) {
-        let logits = network.forward(&network.images(&batch)?, Mode::Infer)?;
-        let rows = logits.to_vec2::<f32>()?;
-        classes.extend(
-            rows.iter()
-                .map(|row| verifier::tolerance::argmax(row) as u32),
-        );
+        let of_batch = network.forward(&network.images(&batch)?, Mode::Infer)?;
+        logits.extend(of_batch.flatten_all()?.to_vec1::<f32>()?);
         done(batch.n);
     }
-    Ok(classes)
+    Ok(logits)
 }
 
 /// The classes that the fixed-point model predicts, computed by the runtime.

@@ -202,7 +202,7 @@ impl Rounding {
         for node in &graph.nodes {
             if let NodeKind::Conv { .. } | NodeKind::Dense { .. } = node.kind {
                 let folded = node.inputs.contains(&Operand::Image);
-                let factor = graph::preprocess_affine(preprocess).filter(|_| folded);
+                let factor = graph::preprocess::affine(preprocess).filter(|_| folded);
                 let factor = factor.map_or(1.0, |(mul, _)| mul[0]);
                 rounding
                     .kernels

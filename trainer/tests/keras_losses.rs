@@ -100,6 +100,19 @@ fn check(case: &Value) -> bool {
     let targets = targets(case, *input.dims().last().expect("a dimension"));
     let loss = loss::loss(&recipe, output, &logits, &targets).expect(name);
     compare(name, &loss, &case["expected"]["loss"]);
+    if logits.rank() == 2 {
+        let of_row = |row: usize| {
+            let part = |tensor: &Tensor| tensor.narrow(0, row, 1);
+            loss::loss(&recipe, output, &part(&logits)?, &part(&targets)?)
+        };
+        let rows: candle_core::Result<Vec<Tensor>> = (0..logits.dims()[0]).map(of_row).collect();
+        let rows = Tensor::stack(&rows.expect(name), 0).expect(name);
+        compare(
+            &format!("{name}: per sample"),
+            &rows,
+            &case["expected"]["per_sample"],
+        );
+    }
     let gradients = loss.backward().expect(name);
     let gradient = gradients.get(&input).expect(name);
     compare(&format!("{name}: {key}"), gradient, &case["expected"][key]);

@@ -44,6 +44,16 @@ pub fn test(python: &Path) -> Result<(), Failure> {
     ]))
 }
 
+/// The verifier's search for a disagreement, on the shipped model.
+pub fn search(inferences: u64) -> Result<(), Failure> {
+    shell::run(
+        shell::cargo()
+            .args(["run", "--release", "--locked", "--package", "verifier"])
+            .args(["--example", "search", "--", "models/mnist"])
+            .args(["--inferences", &inferences.to_string()]),
+    )
+}
+
 /// Rustdoc of every package, warnings denied.
 pub fn document() -> Result<(), Failure> {
     shell::run(

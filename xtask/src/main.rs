@@ -1,5 +1,6 @@
 //! The project's jobs. `cargo xtask test` is what CI runs and what a contributor runs before a push.
 
+mod accuracy;
 mod bench_mcu;
 mod firmware;
 mod host;
@@ -59,6 +60,14 @@ enum Job {
         #[arg(long, value_name = "FXP")]
         model: Option<PathBuf>,
     },
+    /// Seek an image for which the shipped model and its ONNX form differ; fail if there is one (slow)
+    Search {
+        /// Number of inferences of each engine
+        #[arg(long, default_value_t = 1_000_000)]
+        inferences: u64,
+    },
+    /// Train the shipped recipes again and fail if their accuracy, float or quantized, is below the goals (slow)
+    Accuracy,
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -95,6 +104,8 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Firmware { names, model } => firmware::build(&names, model.as_deref()),
         Job::Qemu { images } => qemu::test_all(images),
         Job::BenchMcu { model } => bench_mcu::run(model.as_deref()),
+        Job::Search { inferences } => host::search(inferences),
+        Job::Accuracy => accuracy::run(),
         Job::CheckCuda => python::check_cuda(),
     }
 }

@@ -291,3 +291,91 @@ impl Screen {
         frame.render_widget(chart, area);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    fn epoch(epoch: usize) -> EpochLog {
+        EpochLog {
+            epoch,
+            step: 100 * epoch as u64,
+            loss: 0.4 / epoch as f32,
+            accuracy: 1.0 - 0.1 / epoch as f32,
+            val_loss: 0.5 / epoch as f32,
+            val_accuracy: 1.0 - 0.12 / epoch as f32,
+            learning_rate: 0.001,
+            seconds: 3.0,
+            samples_per_second: 2000.0,
+        }
+    }
+
+    /// Two panels with their series, the dashed line at the reference accuracy, and the state of the running epoch.
+    #[test]
+    fn the_screen_shows_both_panels_and_the_reference() {
+        let plan = Plan {
+            name: "curves".into(),
+            epochs: 5,
+            steps_per_epoch: 100,
+            samples_per_epoch: 6400,
+            reference_accuracy: Some(0.97),
+            history: Vec::new(),
+        };
+        let screen = Screen {
+            epochs: (1..=3).map(epoch).collect(),
+            now: Some(StepLog {
+                epoch: 4,
+                step: 350,
+                samples: 3200,
+                loss: 0.1,
+                accuracy: 0.975,
+                learning_rate: 0.001,
+            }),
+            pace: Pace::start(),
+            plan,
+        };
+        let mut terminal = Terminal::new(TestBackend::new(120, HEIGHT)).unwrap();
+        terminal.draw(|frame| screen.render(frame)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let rows: Vec<String> = buffer
+            .content()
+            .chunks(120)
+            .map(|row| row.iter().map(|cell| cell.symbol()).collect())
+            .collect();
+        let text = rows.join("\n");
+        for part in [
+            "accuracy",
+            "loss",
+            "training",
+            "validation",
+            "reference",
+            "epoch 4/5",
+            "50%",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        let is_dash = |x: u16, y: u16| {
+            let cell = &buffer[(x, y)];
+            let braille =
+                ('\u{2801}'..='\u{28ff}').contains(&cell.symbol().chars().next().unwrap());
+            braille && cell.fg == Color::DarkGray
+        };
+        let dashed = |columns: std::ops::Range<u16>| {
+            let dashes = |y| columns.clone().filter(|&x| is_dash(x, y)).count();
+            let gaps = |y| {
+                columns
+                    .clone()
+                    .skip(1)
+                    .filter(|&x| is_dash(x - 1, y) && !is_dash(x, y))
+            };
+            (0..HEIGHT).any(|y| dashes(y) >= 10 && gaps(y).count() >= 8)
+        };
+        assert!(
+            dashed(0..60),
+            "no dashed line in the accuracy panel:\n{text}"
+        );
+        assert!(!dashed(60..120), "a dashed line in the loss panel:\n{text}");
+    }
+}

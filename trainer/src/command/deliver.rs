@@ -13,6 +13,7 @@ use crate::{
     classification::Classification,
     dataset::Dataset,
     error::Error,
+    evaluate,
     export::{self, Origin},
     file, fold,
     network::Network,
@@ -123,7 +124,9 @@ pub fn write_models(
         against: "host",
         layers: false,
     };
-    let verified = verify::verify(&models, &images, &test.labels, &target, display)?;
+    let mut verified = verify::verify(&models, &images, &test.labels, &target, display)?;
+    let network = evaluate::float(run, test, |_| {}).map_err(Error::failed)?;
+    verified.compare_network(&network).map_err(Error::failed)?;
     report(run, quantized, &models, &verified, &test.labels)
         .and_then(|report| report::write(&run.dir, &report))
         .map_err(Error::failed)?;
@@ -169,7 +172,7 @@ fn report(
             arena_bytes,
         }),
         certificate: verified.certificate.clone(),
-        verification: Some((&verified.report).into()),
+        verification: Some(verified.into()),
         reference_accuracy: recipe.train.callbacks.reference_accuracy,
         history,
         files: source::files(&run.dir, &FILES)?,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use runtime::Model;
 use serde::Serialize;
+use verifier::tolerance::argmax;
 
 use super::output;
 use crate::{
@@ -35,8 +36,10 @@ pub fn run(args: &EvaluateArgs) -> Result<(), Error> {
     drop(task);
 
     let task = display.task("evaluating", data.len() as u64);
-    let float = evaluate::float(&run, &data, |images| task.advance(images as u64))
+    let logits = evaluate::float(&run, &data, |images| task.advance(images as u64))
         .map_err(Error::failed)?;
+    let rows = logits.chunks(run.architecture.classes());
+    let float: Vec<u32> = rows.map(|row| argmax(row) as u32).collect();
     drop(task);
     let fixed = evaluate::fixed(&model, &data).map_err(|error| in_file(&error))?;
     let same = float.iter().zip(&fixed).filter(|(a, b)| a == b).count();

@@ -11,7 +11,7 @@ use verifier::{
     graph::Graph,
     host::Host,
     layers::{LayersReport, compare_layers},
-    tolerance::{self, Difference},
+    tolerance::{self, Difference, LengthError},
     tract::{Batched, Mode},
 };
 
@@ -25,6 +25,9 @@ use crate::{
     recipe::Recipe,
     report, run,
 };
+
+/// Difference of two f32 computations of a logit that different orders of summation explain, relative to the largest logit.
+const FLOAT_TOLERANCE: f64 = 1e-4;
 
 /// Output of model.onnx before its softmax.
 const LOGITS: &str = "logits";
@@ -118,6 +121,8 @@ pub struct Verified {
     pub float_logits: Vec<f32>,
     /// Float against fixed-point logits.
     pub difference: Difference,
+    /// model.onnx in tract against the trained network; only where the network is at hand.
+    pub network: Option<Difference>,
     /// Comparison of all tensors.
     pub layers: Option<LayersReport>,
     /// Why the models are not verified.
@@ -207,6 +212,7 @@ pub fn verify(
         float_accuracy: tolerance::accuracy(&float_logits, classes, labels),
         float_logits,
         difference,
+        network: None,
         layers,
         problems,
         report,
@@ -214,6 +220,26 @@ pub fn verify(
 }
 
 impl Verified {
+    /// Compares model.onnx with the network that it was exported from. Both compute in f32, each in its own order; logits further
+    /// apart than that explains are a problem.
+    ///
+    /// # Errors
+    /// Logits of other images.
+    pub fn compare_network(&mut self, logits: &[f32]) -> Result<(), LengthError> {
+        let classes = self.report.logits / self.report.images.max(1);
+        let difference = tolerance::compare(&self.float_logits, logits, classes)?;
+        let largest = logits.iter().fold(1.0f32, |m, logit| m.max(logit.abs()));
+        if difference.max.is_nan() || difference.max > FLOAT_TOLERANCE * f64::from(largest) {
+            self.problems.push(format!(
+                "{}: logits differ by up to {} from the trained network's, expected at most {FLOAT_TOLERANCE} of the largest ({largest})",
+                run::FLOAT_MODEL,
+                difference.max
+            ));
+        }
+        self.network = Some(difference);
+        Ok(())
+    }
+
     /// Success if there is no problem.
     ///
     /// # Errors
@@ -262,6 +288,15 @@ impl fmt::Display for Verified {
             difference.mean,
             difference.max
         )?;
+        if let Some(network) = &self.network {
+            writeln!(
+                f,
+                "model.onnx against the network: same class for {:.2} % of the images, logits differ by {:.1e} on average, {:.1e} at most",
+                100.0 * network.agreement,
+                network.mean,
+                network.max
+            )?;
+        }
         if let Some(layers) = &self.layers {
             let (differing, values) = (layers.differing, layers.values);
             writeln!(
@@ -274,6 +309,21 @@ impl fmt::Display for Verified {
             "mismatching logits: {} of {}",
             report.mismatching, report.logits
         )
+    }
+}
+
+impl From<&Verified> for report::Verification {
+    fn from(verified: &Verified) -> Self {
+        let report = &verified.report;
+        Self {
+            engine: report.engine.clone(),
+            backend: report.backend.clone(),
+            images: report.images,
+            logits: report.logits,
+            mismatching: report.mismatching,
+            export: verified.network,
+            quantization: verified.difference,
+        }
     }
 }
 

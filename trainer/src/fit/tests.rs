@@ -99,13 +99,27 @@ fn the_steps_are_keras_s() {
     let labels: Vec<u32> = y.chunks(3).map(label).collect();
     let (losses, rates) = (array(&expected["loss"]).data, array(&expected["lr"]).data);
     assert_eq!(losses.len(), 8);
+    let [data_losses, penalties, epoch_losses] =
+        ["data_loss", "penalty", "fit_epoch_loss"].map(|key| array(&expected[key]).data);
+    let mut epoch_loss = [0.0f64; 2];
     for step in 0..8 {
         let batch = Batch {
             n: 4,
             x: x.chunks(4 * 64).nth(step % 4).unwrap().to_vec(),
             labels: labels.chunks(4).nth(step % 4).unwrap().to_vec(),
         };
+        let (of_data, penalty) = parts_of_the_loss(&recipe, &network, &batch);
+        near(
+            &format!("data loss {step}"),
+            &[of_data],
+            &[data_losses[step]],
+        );
+        near(&format!("penalty {step}"), &[penalty], &[penalties[step]]);
+        if step == 0 {
+            check_the_first_step(&recipe, &network, &batch, expected);
+        }
         let (loss, _, rate) = training.update(&batch).unwrap();
+        epoch_loss[step / 4] += f64::from(loss) / 4.0;
         near(&format!("loss {step}"), &[loss], &[losses[step]]);
         near(&format!("rate {step}"), &[rate], &[rates[step]]);
         for (name, array_after) in &network.weights().unwrap().0 {
@@ -116,6 +130,45 @@ fn the_steps_are_keras_s() {
                 &keras,
             );
         }
+    }
+    // Keras's own `model.fit`: the same batches, two epochs of four steps.
+    near(
+        "loss of an epoch",
+        &epoch_loss.map(|loss| loss as f32),
+        &epoch_losses,
+    );
+    for (name, array_after) in &network.weights().unwrap().0 {
+        for run in ["weights_final", "fit_weights_final"] {
+            let keras = array(&expected[run][name]).data;
+            near(&format!("{run}: {name}"), &array_after.data, &keras);
+        }
+    }
+}
+
+fn parts_of_the_loss(recipe: &Recipe, network: &Network, batch: &Batch) -> (f32, f32) {
+    let (_, loss) = loss::logits_and_loss(&recipe.train.loss, network, batch, Mode::Infer).unwrap();
+    let penalty = loss::penalty(network.parameters()).unwrap().unwrap();
+    (loss.to_scalar().unwrap(), penalty.to_scalar().unwrap())
+}
+
+/// Class probabilities and gradients before the first update.
+fn check_the_first_step(recipe: &Recipe, network: &Network, batch: &Batch, expected: &Value) {
+    let mode = Mode::Train { seed: 0, step: 0 };
+    let (logits, loss) =
+        loss::logits_and_objective(&recipe.train.loss, network, batch, mode).unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let probabilities = candle_nn::ops::softmax(&logits, 1).unwrap();
+    let keras = array(&expected["probabilities_step0"]).data;
+    near("probabilities", &values(&probabilities), &keras);
+    let store = network.gradients(&loss).unwrap();
+    for parameter in network.parameters() {
+        let keras = array(&expected["gradients_step0"][&parameter.name]).data;
+        let gradient = values(store.get(parameter.var.as_tensor()).unwrap());
+        near(
+            &format!("gradient of {}", parameter.name),
+            &gradient,
+            &keras,
+        );
     }
 }
 

@@ -28,6 +28,7 @@ pub fn render(report: &Report) -> Result<String, minijinja::Error> {
     environment.add_filter("bits", |value: f64| format!("{:.2}", value.log2()));
     environment.add_filter("rate", |value: f64| rate(value as f32));
     environment.add_filter("decimals", |value: f64| format!("{value:.4}"));
+    environment.add_filter("distance", distance);
     environment.add_filter("exponents", exponents);
     environment.add_template("report.html", TEMPLATE)?;
     let charts = if report.history.is_empty() {
@@ -59,6 +60,17 @@ fn thousands(value: i64) -> String {
         text.push(digit);
     }
     if value < 0 { format!("-{text}") } else { text }
+}
+
+/// A difference with two digits: `1.8`, `0.13`, `2.5e-5`.
+fn distance(value: f64) -> String {
+    if value != 0.0 && value < 0.001 {
+        format!("{value:.1e}")
+    } else if value < 1.0 {
+        format!("{value:.3}")
+    } else {
+        format!("{value:.1}")
+    }
 }
 
 /// Exponents of a tensor: `2^-7`, or the range `2^-9 … 2^-7` if they differ by channel.

@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use serde::{Deserialize, Serialize};
-use verifier::certificate::{Certificate, LayerCertificate};
+use verifier::{
+    certificate::{Certificate, LayerCertificate},
+    tolerance::Difference,
+};
 
 use crate::{
     architecture::Shape,
@@ -121,6 +124,10 @@ pub struct Verification {
     pub logits: usize,
     /// Logits that differ.
     pub mismatching: usize,
+    /// model.onnx in the ONNX engine against the trained network itself, both in f32; not known without the network.
+    pub export: Option<Difference>,
+    /// model.onnx against model.fxp: what the quantization changes.
+    pub quantization: Difference,
 }
 
 /// A file of the run folder.

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use runtime::encode::OpSpec;
-use verifier::{VerifyReport, compare::sha256};
+use verifier::compare::sha256;
 
-use super::{FileHash, Layer, ReportError, Verification};
+use super::{FileHash, Layer, ReportError};
 use crate::{
     architecture::{self, Architecture, LayerKind},
     quantize::Quantized,
@@ -80,18 +80,6 @@ pub fn files(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileHash>, R
     };
     let existing = names.iter().filter(|name| dir.join(name).exists());
     existing.map(hash).collect()
-}
-
-impl From<&VerifyReport> for Verification {
-    fn from(report: &VerifyReport) -> Self {
-        Self {
-            engine: report.engine.clone(),
-            backend: report.backend.clone(),
-            images: report.images,
-            logits: report.logits,
-            mismatching: report.mismatching,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -104,6 +104,18 @@ fn report() -> Report {
             images: 10_000,
             logits: 100_000,
             mismatching: 0,
+            export: Some(Difference {
+                images: 10_000,
+                max: 2.5e-5,
+                mean: 1.5e-6,
+                agreement: 1.0,
+            }),
+            quantization: Difference {
+                images: 10_000,
+                max: 1.75,
+                mean: 0.125,
+                agreement: 0.9987,
+            },
         }),
         reference_accuracy: Some(0.99),
         history: history.collect(),
@@ -154,6 +166,8 @@ fn html_shows_the_results() {
         "<polyline class=\"s1\"",
         "class=\"reference\"",
         "tract-onnx 0.23.9 (optimized) against host runtime",
+        "same class for 99.87% of the images",
+        "2.5e-5 at most",
     ] {
         assert!(html.contains(text), "{text}");
     }
