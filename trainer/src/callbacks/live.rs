@@ -363,14 +363,11 @@ mod tests {
             braille && cell.fg == Color::DarkGray
         };
         let dashed = |columns: std::ops::Range<u16>| {
-            let dashes = |y| columns.clone().filter(|&x| is_dash(x, y)).count();
-            let gaps = |y| {
-                columns
-                    .clone()
-                    .skip(1)
-                    .filter(|&x| is_dash(x - 1, y) && !is_dash(x, y))
-            };
-            (0..HEIGHT).any(|y| dashes(y) >= 10 && gaps(y).count() >= 8)
+            (0..HEIGHT).any(|y| {
+                let row: Vec<bool> = columns.clone().map(|x| is_dash(x, y)).collect();
+                let gaps = row.windows(2).filter(|pair| pair[0] && !pair[1]).count();
+                gaps >= 8
+            })
         };
         assert!(
             dashed(0..60),
