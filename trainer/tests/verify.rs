@@ -116,7 +116,7 @@ fn change_a_weight(path: PathBuf) {
     let Some(Kind::Dense(dense)) = model.ops().last().map(|op| op.kind) else {
         panic!("the head is a dense layer")
     };
-    let at = dense.weights.as_ptr() as usize - original.as_ptr() as usize;
+    let at = dense.weights.bytes().as_ptr() as usize - original.as_ptr() as usize;
     let mut changed = original.clone();
     changed[at] = if changed[at] as i8 > 0 {
         changed[at] - 1
