@@ -197,15 +197,20 @@ impl<'a> Training<'a> {
         let epoch = self.progress.history.len() as u64;
         let start = Instant::now();
         let before = self.progress.running.seconds;
-        let batches = Batches::shuffled(&data.train, preprocess, train.batch, train.seed, epoch)
-            .augmented(&recipe.data.augment, train.seed, epoch)
-            .starting_at(self.progress.running.steps);
-        for batch in batches {
-            let (loss, correct, learning_rate) = self.update(&batch)?;
+        let mut batches =
+            Batches::shuffled(&data.train, preprocess, train.batch, train.seed, epoch)
+                .augmented(&recipe.data.augment, train.seed, epoch)
+                .starting_at(self.progress.running.steps);
+        // the whole step inside the pool: batch and operators do not have to wake it one by one
+        while let Some((images, step)) = rayon::scope(|_| {
+            let batch = batches.next()?;
+            Some((batch.n, self.update(&batch)))
+        }) {
+            let (loss, correct, learning_rate) = step?;
             let running = &mut self.progress.running;
             running.steps += 1;
-            running.samples += batch.n;
-            running.loss_sum += f64::from(loss) * batch.n as f64;
+            running.samples += images;
+            running.loss_sum += f64::from(loss) * images as f64;
             running.correct += correct;
             running.learning_rate = learning_rate;
             running.seconds = before + start.elapsed().as_secs_f64();
@@ -334,16 +339,12 @@ impl<'a> Training<'a> {
         for parameter in network.parameters() {
             if let Some(gradient) = store.get(parameter.var.as_tensor()) {
                 gradients.insert(parameter.name.clone(), gradient.detach());
-                weights.insert(parameter.name.clone(), parameter.var.as_detached_tensor());
+                // a variable: changes in place
+                weights.insert(parameter.name.clone(), parameter.var.as_tensor().clone());
             }
         }
         self.optimizer
             .step(&mut weights, &gradients, learning_rate)?;
-        for parameter in network.parameters() {
-            if let Some(weight) = weights.get(&parameter.name) {
-                parameter.var.set(weight)?;
-            }
-        }
         if let Some(average) = &mut self.average {
             average.update(network.parameters())?;
         }

@@ -7,6 +7,7 @@ use crate::{
     architecture::OutputActivation,
     batch::Batch,
     network::{Mode, Network, Parameter},
+    ops,
     recipe::LossRecipe,
 };
 
@@ -107,27 +108,22 @@ pub fn penalty(parameters: &[Parameter]) -> Result<Option<Tensor>> {
     let mut sum: Option<Tensor> = None;
     for parameter in parameters {
         let (l1, l2) = (parameter.regularizer.l1, parameter.regularizer.l2);
-        let w = parameter.var.as_tensor();
-        for term in [
-            (l1 != 0.0).then(|| {
-                // candle's gradient of |w| is 1 at 0, Keras's is 0: a weight at 0 stays there
-                w.sign()
-                    .and_then(|sign| (w * sign.detach())?.sum_all()?.affine(f64::from(l1), 0.0))
-            }),
-            (l2 != 0.0).then(|| {
-                w.sqr()
-                    .and_then(|w| w.sum_all()?.affine(f64::from(l2), 0.0))
-            }),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            let term = term?;
-            sum = Some(match sum {
-                Some(sum) => (sum + term)?,
-                None => term,
-            });
+        if (l1, l2) == (0.0, 0.0) {
+            continue;
         }
+        let w = parameter.var.as_tensor();
+        let term = if w.device().is_cpu() {
+            w.apply_op1(ops::penalty::operator(parameter.regularizer))?
+        } else {
+            // candle's gradient of |w| is 1 at 0, Keras's is 0: a weight at 0 stays there
+            let absolute = (w * w.sign()?.detach())?.sum_all()?;
+            (absolute.affine(f64::from(l1), 0.0)?
+                + w.sqr()?.sum_all()?.affine(f64::from(l2), 0.0)?)?
+        };
+        sum = Some(match sum {
+            Some(sum) => (sum + term)?,
+            None => term,
+        });
     }
     Ok(sum)
 }

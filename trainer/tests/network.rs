@@ -52,10 +52,21 @@ fn weights(architecture: &Architecture) -> Weights {
     weights
 }
 
-/// Gradients of `sum(logits * cotangent)`, the input's first, then the parameters'.
-fn gradients(network: &Network, x: &[f32], n: usize, fused: bool) -> Vec<(String, Vec<f32>)> {
+/// Logits and the gradients of `sum(logits * cotangent)`: the parameters', and the input's if it is a variable.
+fn gradients(
+    network: &Network,
+    x: &[f32],
+    n: usize,
+    fused: bool,
+    variable: bool,
+) -> Vec<(String, Vec<f32>)> {
     let input = network.architecture().input;
     let x = Var::from_slice(x, (n, input.h, input.w, input.c), &Device::Cpu).expect("x");
+    let x = if variable {
+        x.as_tensor().clone()
+    } else {
+        x.as_detached_tensor()
+    };
     let logits = if fused {
         network.forward(&x, TRAIN)
     } else {
@@ -74,7 +85,9 @@ fn gradients(network: &Network, x: &[f32], n: usize, fused: bool) -> Vec<(String
     let store = network.gradients(&sum).expect("gradients");
     let values = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1()).expect("values");
     let mut all = vec![("logits".to_owned(), values(&logits))];
-    all.push(("x".to_owned(), values(store.get(&x).expect("a gradient"))));
+    if variable {
+        all.push(("x".to_owned(), values(store.get(&x).expect("a gradient"))));
+    }
     for parameter in network.parameters() {
         let gradient = store.get(&parameter.var).expect("a gradient");
         all.push((parameter.name.clone(), values(gradient)));
@@ -110,6 +123,13 @@ const CASES: &[(&str, [usize; 3], &str)] = &[
            { type = "dense", units = 3, activation = "softmax" }"#,
     ),
     (
+        "few channels behind pooling, then padding",
+        [13, 12, 3],
+        r#"{ type = "conv", filters = 20, activation = "tanh" }, { type = "max_pool" },
+           { type = "conv", filters = 37, padding = "same", activation = "relu" }, { type = "max_pool" },
+           { type = "flatten" }, { type = "dense", units = 5, activation = "softmax" }"#,
+    ),
+    (
         "groups, depthwise, batch norm, dropout, add",
         [8, 8, 4],
         r#"{ type = "conv", filters = 8, padding = "same", groups = 2, use_bias = false, name = "a" },
@@ -135,19 +155,24 @@ fn fused_operators_are_the_composed_ones() {
         let weights = weights(&architecture);
         let n = 9;
         let x = numbers(n * architecture.input.len(), 1);
-        let run = |level, fused| {
+        let run = |level, fused, variable| {
             let network = Network::new(&architecture, &weights, &Device::Cpu)
                 .expect("a network")
                 .with_level(level);
-            let gradients = gradients(&network, &x, n, fused);
+            let gradients = gradients(&network, &x, n, fused, variable);
             (gradients, network.weights().expect("weights"))
         };
-        let (composed, composed_after) = run(Level::PORTABLE, false);
-        let (portable, _) = run(Level::PORTABLE, true);
+        let (composed, composed_after) = run(Level::PORTABLE, false, true);
+        let (portable, _) = run(Level::PORTABLE, true, true);
         for level in Level::available() {
-            let (fused, fused_after) = run(level, true);
+            let (fused, fused_after) = run(level, true, true);
             close(&format!("{name}: {level:?}, composed"), &fused, &composed);
             close(&format!("{name}: {level:?}, portable"), &fused, &portable);
+            let (constant, _) = run(level, true, false);
+            let mut expected = composed.clone();
+            expected.retain(|(what, _)| what != "x");
+            let case = format!("{name}: {level:?}, the input is no variable");
+            close(&case, &constant, &expected);
             for (key, a) in &fused_after.0 {
                 for (a, b) in a.data.iter().zip(&composed_after.0[key].data) {
                     assert!((a - b).abs() <= 1e-6, "{name}: {level:?}: {key}: {a}, {b}");
@@ -180,23 +205,25 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         let weights = weights(&architecture);
         for n in [1, 30, 67] {
             let x = numbers(n * architecture.input.len(), 2);
-            let run = |level, threads| {
+            let run = |level, threads, variable| {
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build();
                 let network = Network::new(&architecture, &weights, &Device::Cpu)
                     .expect("a network")
                     .with_level(level);
                 let gradients = pool
                     .expect("threads")
-                    .install(|| gradients(&network, &x, n, true));
+                    .install(|| gradients(&network, &x, n, true, variable));
                 (gradients, network.weights().expect("weights"))
             };
             for level in Level::available() {
-                let one = run(level, 1);
-                for threads in [2, 3, 8] {
-                    assert!(
-                        one == run(level, threads),
-                        "{name}: {level:?}: batch {n}, {threads} threads"
-                    );
+                for variable in [true, false] {
+                    let one = run(level, 1, variable);
+                    for threads in [2, 3, 8] {
+                        assert!(
+                            one == run(level, threads, variable),
+                            "{name}: {level:?}: batch {n}, {threads} threads, gradient of x: {variable}"
+                        );
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::{
     kernel::{
         Level,
         gemm::{self, Packed},
-        scratch,
+        scratch, zeros,
     },
     storage,
 };
@@ -69,14 +69,12 @@ impl CustomOp3 for Dense {
         let packed = Packed::new(self.level, kernel, k, units, [units, 1]);
         let mut padded_bias = bias.to_vec();
         padded_bias.resize(packed.padded(), 0.0);
-        let mut out = vec![0.0; n * units];
-        out.par_chunks_mut(ROWS * units)
-            .zip(x.par_chunks(ROWS * k))
-            .for_each(|(out, x)| {
-                let rows = x.len() / k;
-                multiply(self.level, rows, x, k, &packed, &padded_bias, units, out);
-                activation::apply(self.activation, out);
-            });
+        let x = x.par_chunks(ROWS * k);
+        let (out, _) = zeros::chunks(n * units, ROWS * units, x, |x, out| {
+            let rows = x.len() / k;
+            multiply(self.level, rows, x, k, &packed, &padded_bias, units, out);
+            activation::apply(self.activation, out);
+        });
         Ok((CpuStorage::F32(out), Shape::from((n, units))))
     }
 
@@ -138,13 +136,11 @@ impl CustomOp3 for Dense {
         let dx = if self.input_gradient {
             let transposed = Packed::new(self.level, kernel_values, units, k, [1, units]);
             let zero = vec![0.0; transposed.padded()];
-            let mut dx = vec![0.0; n * k];
-            dx.par_chunks_mut(ROWS * k)
-                .zip(dz.par_chunks(ROWS * columns))
-                .for_each(|(dx, dz)| {
-                    let rows = dx.len() / k;
-                    multiply(self.level, rows, dz, columns, &transposed, &zero, k, dx);
-                });
+            let dz = dz.par_chunks(ROWS * columns);
+            let (dx, _) = zeros::chunks(n * k, ROWS * k, dz, |dz, dx| {
+                let rows = dx.len() / k;
+                multiply(self.level, rows, dz, columns, &transposed, &zero, k, dx);
+            });
             Some(Tensor::from_vec(dx, x.shape(), device)?)
         } else {
             None

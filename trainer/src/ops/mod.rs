@@ -17,8 +17,9 @@ pub mod fake_quantize;
 pub mod geometry;
 pub mod grouped;
 pub mod kernel;
+pub mod penalty;
 pub mod pool;
-mod storage;
+pub(crate) mod storage;
 pub mod tape;
 
 use candle_core::{Result, Tensor};
@@ -37,6 +38,7 @@ pub fn bias_or_zeros(bias: Option<&Tensor>, len: usize, like: &Tensor) -> Result
 }
 
 /// `sum[i] += part[i]`.
+#[inline(always)]
 fn add(sum: &mut [f32], part: &[f32]) {
     for (sum, part) in sum.iter_mut().zip(part) {
         *sum += part;

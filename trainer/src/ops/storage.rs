@@ -1,6 +1,8 @@
 //! candle tensors as slices.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, bail};
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
 /// The values of an operator's argument.
 ///
@@ -21,5 +23,49 @@ pub fn on_cpu<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
         Storage::Cpu(storage) => values(storage, layout),
         _ => bail!("the operator computes on the CPU only"),
+    }
+}
+
+/// What [`change`] calls.
+type Work<'a> = dyn FnMut(Vec<&mut [f32]>) + 'a;
+
+/// Calls `work` with the values of tensors on the CPU, to be changed in place. No two of the tensors share values.
+///
+/// # Errors
+/// If one is not on the CPU, not f32 or not contiguous.
+pub fn change(tensors: &[&Tensor], work: &mut Work<'_>) -> Result<()> {
+    open(tensors, Vec::new(), work)
+}
+
+fn open(tensors: &[&Tensor], opened: Vec<&mut [f32]>, work: &mut Work<'_>) -> Result<()> {
+    let Some((tensor, rest)) = tensors.split_first() else {
+        work(opened);
+        return Ok(());
+    };
+    tensor.inplace_op1(&Open(RefCell::new(Some((rest, opened, work)))))
+}
+
+/// Opens one tensor, then the rest of them.
+struct Open<'a, 'w>(RefCell<Option<Opening<'a, 'w>>>);
+
+type Opening<'a, 'w> = (&'a [&'a Tensor], Vec<&'a mut [f32]>, &'a mut Work<'w>);
+
+impl InplaceOp1 for Open<'_, '_> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((rest, opened, work)) = self.0.take() else {
+            bail!("change: an operator computes once");
+        };
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets())
+        else {
+            bail!("only contiguous tensors of f32 change in place, got {layout:?}");
+        };
+        // a vector of shorter borrows
+        let mut opened: Vec<&mut [f32]> = opened;
+        opened.push(&mut values[start..end]);
+        open(rest, opened, work)
     }
 }

@@ -1,13 +1,17 @@
 //! Keras's optimizers over named weights: clipping, then the update rule.
 
 mod rule;
+mod slice;
 mod value;
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
-use crate::recipe::{Clip, OptimizerRecipe};
+use crate::{
+    ops::storage,
+    recipe::{Clip, OptimizerRecipe},
+};
 pub use value::Value;
 
 use rule::{Moment, Slots};
@@ -34,7 +38,7 @@ pub trait Values: Sized + Clone {
     fn scaled(&self, factor: f32) -> Result<Self, Self::Error>;
     /// All values limited to `-limit..=limit`.
     fn limited(&self, limit: f32) -> Result<Self, Self::Error>;
-    /// Applies the update rule.
+    /// Applies the update rule. A tensor on the CPU and a variable change in place, with all that share their values.
     fn updated(
         &mut self,
         recipe: &OptimizerRecipe,
@@ -114,14 +118,15 @@ impl Values for Vec<f32> {
         recipe: &OptimizerRecipe,
         moment: Moment,
         gradient: &Self,
-        [first, second, third]: &mut Slots<Self>,
+        slots: &mut Slots<Self>,
     ) -> Result<(), Self::Error> {
-        let slots = first.iter_mut().zip(second).zip(third);
-        for ((w, g), ((a, b), c)) in self.iter_mut().zip(gradient).zip(slots) {
-            let mut local = [*a, *b, *c];
-            *w = rule::update(recipe, moment, w, g, &mut local)?;
-            [*a, *b, *c] = local;
-        }
+        slice::update(
+            recipe,
+            moment,
+            self,
+            gradient,
+            &mut slots.each_mut().map(Vec::as_mut_slice),
+        );
         Ok(())
     }
 
@@ -164,7 +169,22 @@ impl Values for Tensor {
         gradient: &Self,
         slots: &mut Slots<Self>,
     ) -> Result<(), Self::Error> {
-        *self = rule::update(recipe, moment, self, gradient, slots)?;
+        if self.device().is_cpu() {
+            let gradient = gradient.contiguous()?;
+            let (gradient, layout) = gradient.storage_and_layout();
+            let gradient = storage::on_cpu(&gradient, layout)?;
+            let [first, second, third] = &*slots;
+            return storage::change(&[self, first, second, third], &mut |mut values| {
+                if let [w, slots @ ..] = &mut values[..] {
+                    slice::update(recipe, moment, w, gradient, slots);
+                }
+            });
+        }
+        let updated = rule::update(recipe, moment, &self.detach(), gradient, slots)?;
+        if self.is_variable() {
+            return Var::from_tensor(self)?.set(&updated);
+        }
+        *self = updated;
         Ok(())
     }
 
@@ -226,9 +246,8 @@ impl<T: Values> Optimizer<T> {
             };
             let gradient = clipped(&self.clip, gradient, all)?;
             if !self.slots.contains_key(name) {
-                let empty = weight.filled(rule::initial_slot(&self.recipe))?;
-                self.slots
-                    .insert(name.clone(), [empty.clone(), empty.clone(), empty]);
+                let slots = empty_slots(&self.recipe, weight)?;
+                self.slots.insert(name.clone(), slots);
             }
             if let Some(slots) = self.slots.get_mut(name) {
                 weight.updated(&self.recipe, moment, &gradient, slots)?;
@@ -276,10 +295,7 @@ impl<T: Values> Optimizer<T> {
             return Ok(());
         }
         for (weight, like) in weights {
-            let empty = like
-                .filled(rule::initial_slot(&self.recipe))
-                .map_err(StateError::Device)?;
-            let mut slots = [empty.clone(), empty.clone(), empty];
+            let mut slots = empty_slots(&self.recipe, like).map_err(StateError::Device)?;
             for (slot, place) in rule::slot_names(&self.recipe).iter().zip(&mut slots) {
                 let key = ((*slot).to_owned(), weight.to_owned());
                 let Some(values) = state.slots.get(&key) else {
@@ -311,6 +327,12 @@ impl<T: Values> Optimizer<T> {
                 .map(move |(name, values)| (weight.as_str(), *name, values))
         })
     }
+}
+
+/// Slots before the first step, each with values of its own.
+fn empty_slots<T: Values>(recipe: &OptimizerRecipe, like: &T) -> Result<Slots<T>, T::Error> {
+    let empty = || like.filled(rule::initial_slot(recipe));
+    Ok([empty()?, empty()?, empty()?])
 }
 
 /// The gradient after clipping; `all` is the sum of squares over all gradients.

@@ -59,6 +59,7 @@ pub fn nadam_momentum(beta_1: f32, t: i32) -> f32 {
 }
 
 /// The weight after the update; the slots are updated in place.
+#[inline(always)]
 pub fn update<T: Value>(
     recipe: &OptimizerRecipe,
     moment: Moment,
@@ -190,6 +191,7 @@ pub fn update<T: Value>(
     }
 }
 
+#[inline(always)]
 fn adam<T: Value>(
     w: &T,
     g: &T,
@@ -216,11 +218,13 @@ fn adam<T: Value>(
 }
 
 /// `rate * old + (1 - rate) * new`.
+#[inline(always)]
 fn average<T: Value>(old: &T, new: &T, rate: f32) -> Result<T, T::Error> {
     old.affine(rate, 0.0)?.add(&new.affine(1.0 - rate, 0.0)?)
 }
 
 /// `old + (new - old) * (1 - rate)`.
+#[inline(always)]
 fn toward<T: Value>(old: &T, new: &T, rate: f32) -> Result<T, T::Error> {
     old.add(&new.sub(old)?.affine(1.0 - rate, 0.0)?)
 }

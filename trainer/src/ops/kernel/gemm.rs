@@ -1,6 +1,11 @@
 //! Matrix products with a packed right side, and sums of outer products, in register tiles.
 
+use rayon::prelude::*;
+
 use super::{Job, Level, dispatch, vector::Vector};
+
+/// Values that one task packs at least.
+const PACK_TASK: usize = 1 << 13;
 
 /// A matrix `[k, n]` in panels of two vectors of columns (the last panel one vector if the number is odd), each panel
 /// `[k][columns]`. Columns beyond `n` are 0.
@@ -18,23 +23,29 @@ impl Packed {
         let lanes = level.lanes();
         let padded = n.next_multiple_of(lanes);
         let mut data = vec![0.0; k * padded];
-        let mut panel = &mut data[..];
-        for first in (0..padded).step_by(2 * lanes) {
-            let width = (2 * lanes).min(padded - first);
-            let used = width.min(n - first);
-            let (rows, rest) = panel.split_at_mut(k * width);
-            for (row, out) in rows.chunks_exact_mut(width).enumerate() {
-                let start = row * stride[0] + first * stride[1];
+        let panel = k * 2 * lanes;
+        data.par_chunks_mut(panel.max(1))
+            .with_min_len(PACK_TASK.div_ceil(panel.max(1)))
+            .enumerate()
+            .for_each(|(i, panel)| {
+                let first = i * 2 * lanes;
+                let width = (2 * lanes).min(padded - first);
+                let used = width.min(n - first);
                 if stride[1] == 1 {
-                    out[..used].copy_from_slice(&values[start..start + used]);
-                } else {
-                    for (column, out) in out[..used].iter_mut().enumerate() {
-                        *out = values[start + column * stride[1]];
+                    for (row, out) in panel.chunks_exact_mut(width).enumerate() {
+                        let start = row * stride[0] + first;
+                        out[..used].copy_from_slice(&values[start..start + used]);
+                    }
+                    return;
+                }
+                for column in 0..used {
+                    let start = (first + column) * stride[1];
+                    let values = values[start..].iter().step_by(stride[0]);
+                    for (row, value) in panel.chunks_exact_mut(width).zip(values) {
+                        row[column] = *value;
                     }
                 }
-            }
-            panel = rest;
-        }
+            });
         Self {
             data,
             k,
@@ -46,6 +57,11 @@ impl Packed {
     /// Rows.
     pub fn k(&self) -> usize {
         self.k
+    }
+
+    /// The panel that begins at this column.
+    pub(super) fn panel(&self, column: usize) -> *const f32 {
+        self.data[column * self.k..].as_ptr()
     }
 
     /// Columns, rounded up to whole vectors.
@@ -158,7 +174,7 @@ unsafe fn panels<V: Vector, const P: usize>(
 /// # Safety
 /// As [`panels`], for one panel of `N` vectors.
 #[inline(always)]
-unsafe fn tile<V: Vector, const P: usize, const N: usize>(
+pub(super) unsafe fn tile<V: Vector, const P: usize, const N: usize>(
     a: *const f32,
     lda: usize,
     b: *const f32,

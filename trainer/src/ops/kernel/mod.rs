@@ -6,11 +6,13 @@
 
 pub mod conv;
 pub mod gemm;
+pub mod patch;
 pub mod scratch;
 pub mod sparse;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+pub mod zeros;
 
 use vector::{Portable, Vector};
 
@@ -97,4 +99,18 @@ fn dispatch<J: Job>(level: Level, job: J) -> J::Output {
             Kind::Avx512 => x86::avx512(job),
         }
     }
+}
+
+/// Calls `work`, which is plain Rust, compiled for the level's instructions if the compiler inlines it; its results are the
+/// same at every level.
+pub fn compiled<R>(level: Level, work: impl FnOnce() -> R) -> R {
+    struct Compiled<F>(F);
+    impl<R, F: FnOnce() -> R> Job for Compiled<F> {
+        type Output = R;
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) -> R {
+            (self.0)()
+        }
+    }
+    dispatch(level, Compiled(work))
 }

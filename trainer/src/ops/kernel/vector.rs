@@ -15,13 +15,24 @@ pub(super) trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`, rounded once where the CPU can.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
     /// The larger one.
     unsafe fn max(self, other: Self) -> Self;
     /// In each lane: `yes` where `self > other`, else `no`.
     unsafe fn select_gt(self, other: Self, yes: Self, no: Self) -> Self;
     /// Writes small whole numbers 0..=255 as bytes.
     unsafe fn store_u8(self, to: *mut u8);
+    /// Whole numbers below [`TABLE`], one per lane.
+    type Index: Copy;
+    /// From `LANES` bytes.
+    unsafe fn load_index(from: *const u8) -> Self::Index;
+    /// In each lane: `table[index]`. `table` is valid for 16 values.
+    unsafe fn lookup(table: *const f32, index: Self::Index) -> Self;
 }
+
+/// Values of a table that [`Vector::lookup`] reaches.
+pub(super) const TABLE: usize = 8;
 
 /// Four values in plain Rust: one register of SSE2 and of NEON.
 #[derive(Clone, Copy)]
@@ -54,6 +65,16 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         Self(std::array::from_fn(|i| {
             if self.0[i] > other.0[i] {
@@ -82,5 +103,18 @@ impl Vector for Portable {
             to.cast::<[u8; 4]>()
                 .write_unaligned(self.0.map(|v| v as u8))
         }
+    }
+    type Index = [u8; 4];
+
+    #[inline(always)]
+    unsafe fn load_index(from: *const u8) -> [u8; 4] {
+        // SAFETY: valid for LANES bytes (trait)
+        unsafe { from.cast::<[u8; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: *const f32, index: [u8; 4]) -> Self {
+        // SAFETY: an index is below TABLE, which is below the table's 16 values (trait)
+        Self(index.map(|i| unsafe { *table.add(i as usize) }))
     }
 }

@@ -53,6 +53,16 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm256_add_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm256_sub_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         unsafe { Self(_mm256_max_ps(self.0, other.0)) }
     }
@@ -73,6 +83,18 @@ impl Vector for Avx2 {
             to.cast::<[u8; 8]>()
                 .write_unaligned(values.map(|v| v as u8));
         }
+    }
+
+    type Index = __m256i;
+
+    #[inline(always)]
+    unsafe fn load_index(from: *const u8) -> __m256i {
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: *const f32, index: __m256i) -> Self {
+        unsafe { Self(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index)) }
     }
 }
 
@@ -105,6 +127,16 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         unsafe { Self(_mm512_max_ps(self.0, other.0)) }
     }
@@ -123,5 +155,16 @@ impl Vector for Avx512 {
             let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(self.0));
             _mm_storeu_si128(to.cast(), bytes);
         }
+    }
+    type Index = __m512i;
+
+    #[inline(always)]
+    unsafe fn load_index(from: *const u8) -> __m512i {
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: *const f32, index: __m512i) -> Self {
+        unsafe { Self(_mm512_permutexvar_ps(index, _mm512_loadu_ps(table))) }
     }
 }
