@@ -1,7 +1,10 @@
-//! Executed instructions of the runtime on every emulated machine.
+//! Executed instructions of the runtime on emulated Cortex-M machines, for several networks.
+
+mod table;
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -14,69 +17,177 @@ use crate::{
 /// that reads it.
 const LOOP_TOLERANCE: u64 = 200;
 
+/// Networks of tests/cases that are measured besides the trained one.
+const CASES: [&str; 2] = ["ds_cnn", "resnet_8"];
+
+/// Bytes of RAM that the benchmark needs besides the arena: static data and stack.
+const BESIDES: u64 = 4 * 1024;
+
+/// A processor to measure: what is built, and where it runs.
+struct Machine {
+    /// Heading of its column.
+    core: &'static str,
+    /// As QEMU calls it.
+    emulator: &'static str,
+    /// Package, and thereby the memory map.
+    package: &'static str,
+    /// Rust's target, if it is not the package's own.
+    target: Option<&'static str>,
+}
+
+/// The Cortex-M7 executes the program of the M4. The M0 of the micro:bit has 16 KiB of RAM; its code for larger
+/// networks runs on the M3, which executes every instruction of an M0.
+const MACHINES: [Machine; 6] = [
+    Machine {
+        core: "M0",
+        emulator: "microbit",
+        package: "microbit",
+        target: None,
+    },
+    Machine {
+        core: "M0 code",
+        emulator: "mps2-an385",
+        package: "mps2-an385",
+        target: Some("thumbv6m-none-eabi"),
+    },
+    Machine {
+        core: "M3",
+        emulator: "mps2-an385",
+        package: "mps2-an385",
+        target: None,
+    },
+    Machine {
+        core: "M4",
+        emulator: "mps2-an386",
+        package: "mps2-an386",
+        target: None,
+    },
+    Machine {
+        core: "M7",
+        emulator: "mps2-an500",
+        package: "mps2-an386",
+        target: None,
+    },
+    Machine {
+        core: "M55",
+        emulator: "mps3-an547",
+        package: "mps3-an547",
+        target: None,
+    },
+];
+
+/// One operator of a benchmark.
+#[derive(Debug, PartialEq, Eq)]
+struct Operator {
+    /// Kind and output shape.
+    name: String,
+    instructions: u64,
+    /// Nominal multiply-accumulates; 0 for an operator without weights.
+    macs: u64,
+}
+
 /// What one machine's benchmark prints.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Bench {
     kernels: String,
-    operators: Vec<(String, u64)>,
+    operators: Vec<Operator>,
     total: u64,
     stack: u64,
     arena: u64,
     known_loop: (u64, u64),
 }
 
-/// Builds the `bench-<machine>` programs, runs them under `-icount shift=0` and prints the table.
-pub fn run(model: Option<&Path>) -> Result<(), Failure> {
-    let machines: Vec<Target> = firmware::targets()?
-        .into_iter()
-        .filter(Target::is_emulated)
-        .collect();
-    let mut results = Vec::new();
-    for machine in &machines {
-        shell::run(&mut firmware::command(machine, model)?)?;
-        let elf = firmware::elf(machine).with_file_name(format!("bench-{}", machine.name));
-        let bench = parse(&measure(machine, &elf)?)?;
-        let (expected, got) = bench.known_loop;
-        if got.abs_diff(expected) > LOOP_TOLERANCE {
-            return Err(Failure(format!(
-                "{}: the loop of {expected} instructions was measured as {got}: the counts are not to be trusted",
-                machine.name
-            )));
+/// Builds the `bench-*` programs of all machines with each network, runs them under `-icount shift=0` and prints a
+/// table per network. Without `models`: the trained model and the networks of [`CASES`].
+pub fn run(models: &[PathBuf]) -> Result<(), Failure> {
+    let models = if models.is_empty() {
+        networks()?
+    } else {
+        models.to_vec()
+    };
+    let targets = firmware::targets()?;
+    let mut columns = Vec::new();
+    for machine in &MACHINES {
+        let mut target = targets
+            .iter()
+            .find(|target| target.name == machine.package)
+            .cloned()
+            .ok_or_else(|| Failure(format!("{}: not in targets.toml", machine.package)))?;
+        if let Some(other) = machine.target {
+            target.target = other.to_owned();
         }
-        results.push((
-            machine,
-            bench,
-            firmware::Sizes::read(&firmware::elf(machine))?,
-        ));
+        columns.push((machine, target));
     }
-    print(&results);
-    let runtime = firmware::no_panic()?;
+    let mut tables = Vec::new();
+    for model in &models {
+        let mut results = Vec::new();
+        for (machine, target) in &columns {
+            if fits(model, target)? {
+                results.push((machine.core, measure(machine, target, model)?));
+            }
+        }
+        tables.push((model, results));
+    }
     println!(
-        "\nruntime with kernels, validation and start-up code on Cortex-M4: {} bytes",
-        runtime.flash
+        "\nExecuted instructions for one image (QEMU, -icount shift=0). Instructions are not cycles."
     );
-    Ok(())
+    for (model, results) in &tables {
+        let model = model.strip_prefix(shell::root()).unwrap_or(model);
+        println!("\n{}\n\n{}", model.display(), table::text(results));
+    }
+    sizes(&columns)
 }
 
-fn measure(machine: &Target, elf: &Path) -> Result<String, Failure> {
+/// The trained model, and the random ones, which are made by a command and not committed.
+fn networks() -> Result<Vec<PathBuf>, Failure> {
+    let mut models = vec![shell::root().join("models/mnist/model.fxp")];
+    for case in CASES {
+        let folder = PathBuf::from("target/bench-mcu").join(case);
+        shell::run(
+            shell::cargo()
+                .args(["run", "--release", "--locked", "--package", "verifier"])
+                .args(["--example", "network", "--"])
+                .arg(format!("tests/cases/{case}.toml"))
+                .arg(&folder),
+        )?;
+        models.push(shell::root().join(folder).join("model.fxp"));
+    }
+    Ok(models)
+}
+
+/// True if the machine has the memory for the model: docs/format.md says where its size and its arena's stand.
+fn fits(model: &Path, target: &Target) -> Result<bool, Failure> {
+    let file = fs::read(model).map_err(|error| Failure(format!("{}: {error}", model.display())))?;
+    let arena = file
+        .get(24..)
+        .and_then(|rest| rest.first_chunk())
+        .map(|bytes| u32::from_le_bytes(*bytes))
+        .ok_or_else(|| Failure(format!("{}: not a model file", model.display())))?;
+    Ok(u64::from(arena) + BESIDES <= target.ram && file.len() as u64 <= target.flash / 2)
+}
+
+fn measure(machine: &Machine, target: &Target, model: &Path) -> Result<Bench, Failure> {
+    let program = format!("bench-{}", machine.package);
+    shell::run(firmware::command(target, Some(model))?.args(["--bin", &program]))?;
+    let elf = firmware::elf(target).with_file_name(program);
+    let bench = parse(&emulate(machine.emulator, &elf)?)?;
+    let (expected, got) = bench.known_loop;
+    if got.abs_diff(expected) > LOOP_TOLERANCE {
+        return Err(Failure(format!(
+            "{}: the loop of {expected} instructions was measured as {got}: the counts are not to be trusted",
+            machine.emulator
+        )));
+    }
+    Ok(bench)
+}
+
+fn emulate(emulator: &str, elf: &Path) -> Result<String, Failure> {
     let failure = |what: String| Failure(format!("{}: {what}", elf.display()));
     let output = Command::new("qemu-system-arm")
-        .args([
-            "-M",
-            &machine.name,
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "none",
-        ])
-        .args([
-            "-icount",
-            "shift=0",
-            "-semihosting-config",
-            "enable=on,target=native",
-        ])
+        .args(["-M", emulator, "-display", "none"])
+        .args(["-monitor", "none", "-serial", "none"])
+        .args(["-icount", "shift=0"])
+        .args(["-semihosting-config", "enable=on,target=native"])
         .arg("-kernel")
         .arg(elf)
         .stdin(Stdio::null())
@@ -109,8 +220,14 @@ fn parse(text: &str) -> Result<Bench, Failure> {
         match key {
             "kernels" => bench.kernels = rest.join(" "),
             "operator" => {
-                let name = rest.first().ok_or_else(|| bad(line))?;
-                bench.operators.push(((*name).to_owned(), number(1)?));
+                let (Some(kind), Some(shape)) = (rest.first(), rest.get(1)) else {
+                    return Err(bad(line));
+                };
+                bench.operators.push(Operator {
+                    name: format!("{kind} {shape}"),
+                    instructions: number(2)?,
+                    macs: number(3)?,
+                });
             }
             "total" => bench.total = number(0)?,
             "stack" => bench.stack = number(0)?,
@@ -127,48 +244,63 @@ fn parse(text: &str) -> Result<Bench, Failure> {
     }
 }
 
-fn print(results: &[(&Target, Bench, firmware::Sizes)]) {
-    println!(
-        "\nexecuted instructions for one image (QEMU, -icount shift=0; instructions are not cycles)\n"
-    );
-    let row = |name: &str, cell: &dyn Fn(&Bench) -> String| {
-        let cells: String = results
-            .iter()
-            .map(|(_, bench, _)| format!(" {:>14}", cell(bench)))
-            .collect();
-        println!("{name:<22}{cells}");
-    };
-    let names: String = results
-        .iter()
-        .map(|(machine, ..)| format!(" {:>14}", machine.name))
-        .collect();
-    println!("{:<22}{names}", "machine");
-    row("kernels", &|bench| bench.kernels.clone());
-    let operators = results
-        .iter()
-        .map(|(_, bench, _)| bench.operators.len())
-        .max()
-        .unwrap_or(0);
-    for i in 0..operators {
-        let name = results
-            .iter()
-            .find_map(|(_, bench, _)| bench.operators.get(i));
-        let name = format!("{i} {}", name.map_or("", |(name, _)| name));
-        row(&name, &|bench| {
-            bench
-                .operators
-                .get(i)
-                .map_or_else(String::new, |(_, n)| n.to_string())
-        });
+/// The size of the runtime alone, for each instruction set.
+fn sizes(columns: &[(&Machine, Target)]) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    let mut seen = Vec::new();
+    for (_, target) in columns {
+        if seen.contains(&&target.target) {
+            continue;
+        }
+        seen.push(&target.target);
+        let sizes = firmware::no_panic(&target.target)?;
+        lines.push(format!("{:<28}{:>8}", target.target, sizes.flash));
     }
-    row("total", &|bench| bench.total.to_string());
-    row("loop, known", &|bench| bench.known_loop.0.to_string());
-    row("loop, measured", &|bench| bench.known_loop.1.to_string());
-    row("arena (bytes)", &|bench| bench.arena.to_string());
-    row("stack (bytes)", &|bench| bench.stack.to_string());
-    let flash: String = results
-        .iter()
-        .map(|(_, _, sizes)| format!(" {:>14}", sizes.flash))
-        .collect();
-    println!("{:<22}{flash}", "app's flash (bytes)");
+    println!("\nruntime with all kernels, validation and start-up code (bytes of flash)\n");
+    println!("{}", lines.join("\n"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "machine mps2-an386\nkernels portable\nmodel mnist\nresolution 40\nloop 1000000 1000080\n\
+        operator conv 13x13x32 1200 194688\noperator add 1x1x10 300 0\ntotal 1520\nstack 456\narena 7000\n";
+
+    #[test]
+    fn the_output_of_a_benchmark() {
+        let bench = parse(OUTPUT).unwrap();
+        assert_eq!(bench.total, 1520);
+        assert_eq!(bench.known_loop, (1_000_000, 1_000_080));
+        assert_eq!(
+            bench.operators[0],
+            Operator {
+                name: "conv 13x13x32".into(),
+                instructions: 1200,
+                macs: 194_688
+            }
+        );
+    }
+
+    #[test]
+    fn output_that_is_none() {
+        for text in ["", "operator conv", "total many", "surprise"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table() {
+        let short = Bench {
+            kernels: "portable".into(),
+            ..parse(OUTPUT).unwrap()
+        };
+        let text = table::text(&[("M3", parse(OUTPUT).unwrap()), ("M4", short)]);
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], ["MACs", "M3", "M4"]);
+        assert!(rows.contains(&vec!["0", "conv", "13x13x32", "194688", "1200", "1200"]));
+        assert!(rows.contains(&vec!["total", "194688", "1520", "1520"]));
+        assert!(rows.contains(&vec!["per", "MAC", "0.01", "0.01"]));
+    }
 }

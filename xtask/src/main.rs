@@ -54,11 +54,11 @@ enum Job {
         #[arg(long, default_value_t = qemu::IMAGES)]
         images: usize,
     },
-    /// Executed instructions, stack and code size of the runtime on every emulated machine
+    /// Executed instructions, stack and code size of the runtime on emulated Cortex-M cores
     BenchMcu {
-        /// Model file to measure [default: models/mnist/model.fxp]
-        #[arg(long, value_name = "FXP")]
-        model: Option<PathBuf>,
+        /// Model files to measure [default: models/mnist/model.fxp and two random networks of tests/cases]
+        #[arg(value_name = "FXP")]
+        models: Vec<PathBuf>,
     },
     /// Seek an image for which the shipped model and its ONNX form differ; fail if there is one (slow)
     Search {
@@ -103,7 +103,7 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Firmware { names, model: None } if names.is_empty() => firmware::build_all(),
         Job::Firmware { names, model } => firmware::build(&names, model.as_deref()),
         Job::Qemu { images } => qemu::test_all(images),
-        Job::BenchMcu { model } => bench_mcu::run(model.as_deref()),
+        Job::BenchMcu { models } => bench_mcu::run(&models),
         Job::Search { inferences } => host::search(inferences),
         Job::Accuracy => accuracy::run(),
         Job::CheckCuda => python::check_cuda(),

@@ -6,6 +6,7 @@ use core::{arch::asm, hint::black_box};
 use cortex_m_semihosting::{debug, hprintln};
 use embedded_model::MODEL;
 use heapless::Vec;
+use runtime::SelfTest;
 
 use crate::{Clock, stack};
 
@@ -31,6 +32,10 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
     let image = MODEL
         .golden()
         .map_or(&[0; MODEL.input().len()][..], |golden| golden.image);
+    if let Ok(SelfTest::Failed { .. }) | Err(_) = MODEL.self_test(arena) {
+        hprintln!("error the logits of the golden image are not those of the host");
+        crate::fail()
+    }
     let mut operators: Vec<u32, 32> = Vec::new();
     let mut last = clock.ticks();
     let profiled = MODEL.run_with(image, arena, |_| {
@@ -42,7 +47,16 @@ pub fn bench(machine: &str, mut clock: Clock, arena: &mut [u8]) -> ! {
         crate::fail()
     }
     for (operator, &ticks) in MODEL.ops().zip(&operators) {
-        hprintln!("operator {} {}", operator.kind.name(), instructions(ticks));
+        let shape = operator.output.shape;
+        hprintln!(
+            "operator {} {}x{}x{} {} {}",
+            operator.kind.name(),
+            shape.h,
+            shape.w,
+            shape.c,
+            instructions(ticks),
+            operator.macs()
+        );
     }
 
     let start = clock.ticks();
