@@ -154,6 +154,11 @@ pub enum OpProblem {
         /// The first output channel of the block.
         channel: u16,
     },
+    /// What the file says about a channel's weights (docs/format.md, facts) is not so.
+    Facts {
+        /// The output channel.
+        channel: u16,
+    },
     /// An accumulator could reach 2^24.
     Bound {
         /// The output channel (for an affine operator with a parameter per value: the value's index).
@@ -197,6 +202,7 @@ impl OpProblem {
             Self::Shift { .. } => "malformed operator: shift out of range",
             Self::Weight { .. } => "malformed operator: weight -128",
             Self::Padding { .. } => "malformed operator: padding of weights is not zero",
+            Self::Facts { .. } => "malformed operator: facts about the weights",
             Self::Bound { .. } => "malformed operator: an accumulator could reach 2^24",
         }
     }
@@ -223,7 +229,7 @@ impl core::fmt::Display for OpProblem {
             }
             Self::Groups { got } => write!(f, ", got {got}"),
             Self::Shift { channel, got } => write!(f, ", channel {channel}, got {got}"),
-            Self::Weight { channel } | Self::Padding { channel } => {
+            Self::Weight { channel } | Self::Padding { channel } | Self::Facts { channel } => {
                 write!(f, ", channel {channel}")
             }
             Self::Bound { channel, got } => write!(f, ", channel {channel}, bound {got}"),

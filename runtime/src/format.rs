@@ -58,6 +58,8 @@ pub(crate) mod record {
     pub(crate) const SCALAR: usize = 44;
     pub(crate) const SCALAR_B: usize = 45;
     pub(crate) const SECOND_OFFSET: usize = 48;
+    /// Convolution in blocks of two channels: facts about its weights.
+    pub(crate) const FACTS: usize = 48;
     pub(crate) const WEIGHT: usize = 52;
     pub(crate) const BIAS: usize = 56;
     pub(crate) const SHIFT: usize = 60;

@@ -43,4 +43,4 @@ pub use op::{Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Op, Post, Ten
 pub const KERNELS: &str = kernel::NAME;
 
 pub use shape::{DType, OutputActivation, Shape};
-pub use weight::{Layout, Weights};
+pub use weight::{Facts, Layout, Weights};

@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 
 use crate::format::AFFINE_LEN;
 use crate::shape::{DType, Shape};
-use crate::weight::Weights;
+use crate::weight::{Facts, Weights};
 
 /// `?` for const functions.
 macro_rules! tri {
@@ -127,6 +127,8 @@ pub struct Conv<'a> {
     pub groups: NonZeroU16,
     /// The weights, in any layout; `per_channel` is `kh * kw * ci / groups`.
     pub weights: Weights<'a>,
+    /// What follows from the weights, if the file says it.
+    pub facts: Option<Facts<'a>>,
     /// i32, little-endian, per output channel.
     pub(crate) bias: &'a [[u8; 4]],
     /// Requantization.

@@ -12,7 +12,8 @@ use crate::format::{
 };
 use crate::op::{Kind, Op, Tensor, tri};
 use crate::shape::{DType, OutputActivation, Shape};
-use bound::{check_affine, check_bound, check_post, check_weights, magnitude};
+use crate::weight::Layout;
+use bound::{check_affine, check_bound, check_facts, check_post, check_weights, magnitude};
 use tensor::{check_arena, check_overlap, check_pool, check_reach, check_shape, check_source};
 
 /// A decoded header.
@@ -193,7 +194,11 @@ const fn check_unused(r: &[u8], code: u8, flags: u8, raw: bool) -> Result<(), Op
             } else {
                 0
             };
-            WINDOW | 0b11 << 4 | pool | 1 << 9 | 0b1111 << 14 | post
+            let facts = match Layout::from_code(u8_at(r, record::LAYOUT)) {
+                Some(Layout::Ohwi2o) => 0b11 << 12,
+                _ => 0,
+            };
+            WINDOW | 0b11 << 4 | pool | 1 << 9 | facts | 0b1111 << 14 | post
         }
         kind::DENSE => 0b1111 << 14 | post,
         kind::MAX_POOL => WINDOW,
@@ -284,7 +289,11 @@ const fn check_op(file: &[u8], header: &Header, index: u16) -> Result<(), OpProb
                 )),
             }
             tri!(check_post(conv.post));
-            check_weights(conv.weights, conv.bias, input.dtype)
+            tri!(check_weights(conv.weights, conv.bias, input.dtype));
+            match conv.facts {
+                Some(facts) => check_facts(conv.weights, facts),
+                None => Ok(()),
+            }
         }
         Kind::Dense(dense) => {
             let flat = Shape {

@@ -19,7 +19,7 @@ pub enum Layout {
 
 impl Layout {
     /// Bytes of one block of [`Layout::Ohwi2o`].
-    const fn block(per_channel: usize) -> usize {
+    pub(crate) const fn block(per_channel: usize) -> usize {
         per_channel.saturating_mul(2).saturating_add(3) & !3
     }
 
@@ -70,6 +70,79 @@ impl Layout {
             Self::Hwo => layout::HWO,
             Self::Ohwi2o => layout::OHWI2O,
         }
+    }
+}
+
+/// Taps whose products are summed in 16 bits.
+const HALF_GROUP: usize = 4;
+/// Taps that have one bit in [`Facts::splits`].
+const GROUP: usize = 8;
+/// Taps that have one word of bits.
+pub(crate) const SECTION: usize = 128;
+/// Greatest sum of the magnitudes of [`HALF_GROUP`] weights whose products with values of -128..=127 stay below 2^15 together.
+const LIGHT: u32 = 255;
+
+/// What follows from the weights of a convolution in blocks of two channels, kept in the file so that kernels for small cores
+/// need not find it out in every run.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `[co]` sums as i32, then `[sections][co]` splits as u16.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) channels: usize,
+}
+
+impl<'a> Facts<'a> {
+    /// Bytes that they take in the file.
+    pub(crate) const fn bytes(channels: usize, per_channel: usize) -> usize {
+        let sections = per_channel.div_ceil(SECTION);
+        channels.saturating_mul(sections.saturating_mul(2).saturating_add(4))
+    }
+
+    /// The sum of a channel's weights.
+    pub const fn sum(&self, channel: usize) -> i32 {
+        i32::from_le_bytes(crate::format::bytes(self.bytes, 4 * channel))
+    }
+
+    /// Little-endian words for the channels from `first` on: bit `i` is set if of the taps from `128 * section + 8 * i` on the
+    /// magnitudes of the first or of the last four weights sum to more than 255.
+    pub fn splits(&self, section: usize, first: usize) -> &'a [u8] {
+        let at = 4 * self.channels + 2 * (section * self.channels + first);
+        self.bytes.get(at..).unwrap_or_default()
+    }
+}
+
+/// The facts of one channel as its weights go by.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) sum: i32,
+    pub(crate) split: u16,
+    taps: usize,
+    magnitude: u32,
+}
+
+impl Tally {
+    pub(crate) const NEW: Self = Self {
+        sum: 0,
+        split: 0,
+        taps: 0,
+        magnitude: 0,
+    };
+
+    /// Takes one more weight; true at the end of a section, when `split` is complete.
+    pub(crate) const fn add(&mut self, weight: i8) -> bool {
+        if self.taps.is_multiple_of(SECTION) {
+            self.split = 0;
+        }
+        if self.taps.is_multiple_of(HALF_GROUP) {
+            self.magnitude = 0;
+        }
+        self.sum += weight as i32;
+        self.magnitude += weight.unsigned_abs() as u32;
+        if self.magnitude > LIGHT {
+            self.split |= 1 << (self.taps % SECTION / GROUP);
+        }
+        self.taps += 1;
+        self.taps.is_multiple_of(SECTION)
     }
 }
 

@@ -297,7 +297,10 @@ mod tests {
             ..parse(OUTPUT).unwrap()
         };
         let text = table::text(&[("M3", parse(OUTPUT).unwrap()), ("M4", short)]);
-        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
         assert_eq!(rows[0], ["MACs", "M3", "M4"]);
         assert!(rows.contains(&vec!["0", "conv", "13x13x32", "194688", "1200", "1200"]));
         assert!(rows.contains(&vec!["total", "194688", "1520", "1520"]));

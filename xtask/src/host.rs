@@ -54,6 +54,17 @@ pub fn search(inferences: u64) -> Result<(), Failure> {
     )
 }
 
+/// Images per second of the runtime, tract and onnxruntime, one after the other in one run.
+pub fn throughput(dir: &Path, python: &Path) -> Result<(), Failure> {
+    shell::run(
+        shell::cargo()
+            .args(["run", "--release", "--locked", "--package", "verifier"])
+            .args(["--example", "throughput", "--"])
+            .arg(dir)
+            .env("ISOBIT_PYTHON", python),
+    )
+}
+
 /// Rustdoc of every package, warnings denied.
 pub fn document() -> Result<(), Failure> {
     shell::run(

@@ -68,6 +68,12 @@ enum Job {
     },
     /// Train the shipped recipes again and fail if their accuracy, float or quantized, is below the goals (slow)
     Accuracy,
+    /// Images per second of the runtime, tract and onnxruntime on this machine, one thread
+    BenchHost {
+        /// Folder with model.int8.onnx and model.fxp
+        #[arg(default_value = "models/mnist", value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -106,6 +112,7 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::BenchMcu { models } => bench_mcu::run(&models),
         Job::Search { inferences } => host::search(inferences),
         Job::Accuracy => accuracy::run(),
+        Job::BenchHost { dir } => host::throughput(&dir, &python::environment()?),
         Job::CheckCuda => python::check_cuda(),
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::format::{AFFINE_LEN, RECORD_LEN, kind, record};
 use crate::shape::{DType, Shape};
-use crate::weight::Layout;
+use crate::weight::{Facts, Layout, SECTION, Tally};
 
 pub(super) fn shape_bytes(shape: Shape) -> [u8; 6] {
     let [h0, h1] = shape.h.to_le_bytes();
@@ -18,6 +18,24 @@ pub(super) fn shape_bytes(shape: Shape) -> [u8; 6] {
 
 fn signed(values: &[i8]) -> Vec<u8> {
     values.iter().map(|&v| v as u8).collect()
+}
+
+/// [`Facts`] of weights given as `[co][k]`.
+fn facts(channels: usize, weights: &[i8]) -> Vec<u8> {
+    let per_channel = weights.len() / channels.max(1);
+    let mut bytes = vec![0; Facts::bytes(channels, per_channel)];
+    for (channel, row) in weights.chunks(per_channel.max(1)).enumerate() {
+        let mut tally = Tally::NEW;
+        for (section, taps) in row.chunks(SECTION).enumerate() {
+            for &weight in taps {
+                tally.add(weight);
+            }
+            let at = 4 * channels + 2 * (section * channels + channel);
+            put(&mut bytes, at, &tally.split.to_le_bytes());
+        }
+        put(&mut bytes, 4 * channel, &tally.sum.to_le_bytes());
+    }
+    bytes
 }
 
 /// A record under construction.
@@ -193,6 +211,9 @@ impl Record {
                 self.count("biases", channels, bias.len())?;
                 let layout = order.layout(*groups, input.shape.c, output.shape.c);
                 self.weights(file, layout, weight, bias)?;
+                if layout == Layout::Ohwi2o {
+                    self.section(record::FACTS, file, &facts(channels, weight))?;
+                }
                 self.post(post, output, file)?;
                 kind::CONV
             }

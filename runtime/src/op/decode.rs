@@ -8,7 +8,7 @@ use crate::format::{
     AFFINE_LEN, HEADER_LEN, RECORD_LEN, TENSOR_MAX, kind, record, section, u8_at, u16_at, u32_at,
 };
 use crate::shape::{DType, Shape};
-use crate::weight::{Layout, Weights};
+use crate::weight::{Facts, Layout, Weights};
 
 /// The shape at `at` of a record.
 const fn shape_at(bytes: &[u8], at: usize) -> Shape {
@@ -293,12 +293,24 @@ const fn conv<'a>(
         .saturating_mul((ci / groups.get()) as usize);
     let weights = tri!(weights(file, r, layout, co as usize, per_channel));
     let bias = tri!(aligned(file, u32_at(r, record::BIAS), co as usize * 4));
+    let facts = match (layout, u32_at(r, record::FACTS)) {
+        (Layout::Ohwi2o, offset) if offset != 0 => Some(Facts {
+            bytes: tri!(aligned(
+                file,
+                offset,
+                Facts::bytes(co as usize, per_channel)
+            )),
+            channels: co as usize,
+        }),
+        _ => None,
+    };
     Ok(Conv {
         window,
         map: [u16_at(r, record::CONV), u16_at(r, record::CONV + 2)],
         pool,
         groups,
         weights,
+        facts,
         bias: bias.as_chunks::<4>().0,
         post: tri!(post(file, r, flags, output)),
     })

@@ -3,10 +3,10 @@
 use super::saturated;
 use crate::error::OpProblem;
 use crate::fixed::{ACCUMULATOR_LIMIT, SHIFT_MAX, SHIFT_MIN};
-use crate::format::{record, u8_at};
+use crate::format::{record, u8_at, u16_at};
 use crate::op::{Affine, AffineParam, Post, tri};
 use crate::shape::DType;
-use crate::weight::{Layout, Weights};
+use crate::weight::{Facts, Layout, Tally, Weights};
 
 pub(super) const fn check_post(post: Post<'_>) -> Result<(), OpProblem> {
     let mut rest = post.shifts;
@@ -188,6 +188,56 @@ const fn check_blocks(
             return Err(OpProblem::Padding {
                 channel: channel as u16,
             });
+        }
+        rest = others;
+        channel += 2;
+    }
+    Ok(())
+}
+
+/// The facts are those of the weights.
+pub(super) const fn check_facts(weights: Weights<'_>, facts: Facts<'_>) -> Result<(), OpProblem> {
+    let block_len = Layout::block(weights.per_channel);
+    let mut rest = weights.bytes;
+    let mut channel = 0;
+    while channel < weights.channels {
+        let (mut block, others) = match rest.split_at_checked(block_len) {
+            Some(parts) => parts,
+            None => return Err(OpProblem::Section { offset: 0, len: 0 }),
+        };
+        let mut tallies = [Tally::NEW; 2];
+        let mut section = 0;
+        let mut left = weights.per_channel;
+        while let [a, b, more @ ..] = block
+            && left > 0
+        {
+            left -= 1;
+            let complete = tallies[0].add(*a as i8);
+            tallies[1].add(*b as i8);
+            if complete || left == 0 {
+                let mut second = 0;
+                while second < 2 && channel + second < weights.channels {
+                    let at =
+                        4 * weights.channels + 2 * (section * weights.channels + channel + second);
+                    if u16_at(facts.bytes, at) != tallies[second].split {
+                        return Err(OpProblem::Facts {
+                            channel: (channel + second) as u16,
+                        });
+                    }
+                    second += 1;
+                }
+                section += 1;
+            }
+            block = more;
+        }
+        let mut second = 0;
+        while second < 2 && channel + second < weights.channels {
+            if facts.sum(channel + second) != tallies[second].sum {
+                return Err(OpProblem::Facts {
+                    channel: (channel + second) as u16,
+                });
+            }
+            second += 1;
         }
         rest = others;
         channel += 2;
