@@ -23,6 +23,14 @@ pub enum Command {
     /// Ctrl-C ends a training after the running step, with a checkpoint: --resume continues it with the same bits as if it had
     /// never stopped. Exit codes: 0 done, 1 the work failed or did not verify, 2 usage or recipe error, 130 interrupted.
     Fit(FitArgs),
+    /// Train many variants of a recipe and compare them on validation images
+    ///
+    /// Every trial is an ordinary run in a folder of its own. The sweep chooses by the accuracy of model.fxp on the validation
+    /// images, as the mean over train.seed where that is swept; test images play no part. Finished trials are not repeated and
+    /// interrupted ones go on, so the same command continues a sweep. It writes results.csv and results.png.
+    ///
+    /// On many machines: run the lines of --print-commands there, then make the table with --collect.
+    Sweep(SweepArgs),
     /// Layers, output shapes, parameters, MACs; int8 flash and arena bytes
     Summary(SummaryArgs),
     /// Accuracy, per-class metrics and confusion matrix: float and fixed point
@@ -35,6 +43,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Classify image files with model.fxp, as the device does
     Predict(PredictArgs),
+    /// Pictures of filters, activations, confusions and scales; or what two runs have in common
+    Inspect(InspectArgs),
     /// Build the firmware with a run's model and flash it to a board
     Flash(FlashArgs),
     /// List serial ports and known boards
@@ -103,6 +113,48 @@ pub struct StartArgs {
     /// Train again from the run folder's saved initial weights, and replace its other files
     #[arg(long)]
     pub reset_weights: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A sweep file:
+  recipe = \"recipe.toml\"          # relative to this file
+  [set]                           # the same in every trial
+  \"data.validation\" = 0.1
+  [grid]                          # every combination
+  \"train.seed\" = [1, 2, 3]
+  [random]                        # drawn `trials` times; a range or a list
+  \"train.optimizer.learning_rate\" = { from = 1e-4, to = 1e-2, log = true }
+
+Examples:
+  trainer sweep rate.toml
+  trainer sweep rate.toml --jobs 4 --out runs/rate
+  trainer sweep rate.toml --print-commands > commands.txt
+      one line per trial, for GNU parallel (parallel -j 4 < commands.txt) or a Slurm array
+      (sed -n \"${SLURM_ARRAY_TASK_ID}p\" commands.txt | sh)
+  trainer sweep rate.toml --collect --also other-machine/runs/rate
+      the table of what is finished, from two folders")]
+pub struct SweepArgs {
+    /// Sweep file
+    pub sweep: PathBuf,
+    /// Folder of the run folders [default: runs/SWEEP_NAME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Trials at the same time; the cores are divided among them
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: NonZeroUsize,
+    /// Run nothing; print a command for every trial, in a fixed order
+    #[arg(long, conflicts_with_all = ["collect", "jobs", "json"])]
+    pub print_commands: bool,
+    /// Run nothing; make the table and the plot of the finished trials
+    #[arg(long, conflicts_with = "jobs")]
+    pub collect: bool,
+    /// Take results from this folder too, where a trial is not finished in the sweep's own; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub also: Vec<PathBuf>,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +259,39 @@ pub struct PredictArgs {
     /// Show the N most probable classes
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
+    /// Machine-readable result
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trainer inspect runs/mnist
+      sheets of all filters, the activations of the first test image, the most confused classes, the scales
+  trainer inspect runs/mnist digit.png
+      the activations of an image file
+  trainer inspect runs/mnist --index 1247
+      the activations of a test image
+  trainer inspect runs/mnist --compare runs/other
+      which filters of two runs are the same")]
+pub struct InspectArgs {
+    /// Run folder
+    pub dir: PathBuf,
+    /// Image file (PNG, JPEG, BMP) whose activations are shown [default: the first test image]
+    pub image: Option<PathBuf>,
+    /// Test image whose activations are shown, by its position from 0
+    #[arg(long, value_name = "N", conflicts_with = "image")]
+    pub index: Option<usize>,
+    /// Compare the filters with those of another run, and do nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["image", "index", "pairs"])]
+    pub compare: Option<PathBuf>,
+    /// Show the N most confused pairs of classes
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub pairs: usize,
+    /// Folder of the pictures [default: DIR/inspect]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,

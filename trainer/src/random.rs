@@ -24,6 +24,10 @@ pub enum Purpose {
     Dropout = 7,
     /// Choice of the calibration images.
     Calibration = 8,
+    /// Order of the weights in a comparison with chance.
+    Chance = 9,
+    /// Values of a random search.
+    Sweep = 10,
 }
 
 /// ChaCha8 with the key `seed, purpose, a, b` (little-endian u64 each). `a` and `b` are for example epoch and image.

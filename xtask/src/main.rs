@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod bench_mcu;
+mod book;
 mod firmware;
 mod host;
 mod python;
@@ -74,6 +75,10 @@ enum Job {
         #[arg(default_value = "models/mnist", value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Build docs/ as a book into target/book (installs mdBook into target/tools where it is missing)
+    Book,
+    /// Run the commands of docs/tutorial.md, one after the other, as they stand there
+    Walkthrough,
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -113,6 +118,8 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Search { inferences } => host::search(inferences),
         Job::Accuracy => accuracy::run(),
         Job::BenchHost { dir } => host::throughput(&dir, &python::environment()?),
+        Job::Book => book::build(),
+        Job::Walkthrough => book::walk_through(),
         Job::CheckCuda => python::check_cuda(),
     }
 }

@@ -1,19 +1,18 @@
 //! curves.png: accuracy and loss of training and validation over the epochs, with a dashed reference line.
 //! The ranges and ticks serve the curves in the terminal and in report.html too.
 
-use std::{io::Cursor, path::PathBuf, sync::Once};
+use std::path::PathBuf;
 
-use image::{ImageFormat, RgbImage, imageops};
-use plotters::{
-    coord::Shift,
-    element::DashedPathElement,
-    prelude::*,
-    series::DashedLineSeries,
-    style::{FontStyle, register_font},
-};
+use plotters::{element::DashedPathElement, prelude::*, series::DashedLineSeries};
 
 use super::{Callback, CallbackError, EpochLog, Plan};
-use crate::file::write_atomic;
+use crate::{
+    file::write_atomic,
+    picture::{
+        self, Area, BLUE as TRAINING, GRID, INK, MUTED, ORANGE as VALIDATION, SCALE as OVERSAMPLE,
+        text,
+    },
+};
 
 /// One of the two panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,50 +128,24 @@ impl Callback for CurvesPng {
 pub const SIZE: [u32; 2] = [1400, 600];
 /// Its name in the run folder.
 pub const FILE: &str = "curves.png";
-/// Drawn so many times larger and reduced: smooth lines.
-const OVERSAMPLE: u32 = 2;
-
-const INK: RGBColor = RGBColor(31, 41, 55);
-const MUTED: RGBColor = RGBColor(107, 114, 128);
-const GRID: RGBColor = RGBColor(229, 231, 235);
-const TRAINING: RGBColor = RGBColor(37, 99, 235);
-const VALIDATION: RGBColor = RGBColor(234, 88, 12);
-const FONT: &str = "isobit";
-
 /// Draws the two panels as a PNG file.
 pub fn draw(name: &str, epochs: &[EpochLog], reference: Option<f32>) -> Result<Vec<u8>, String> {
-    static REGISTER: Once = Once::new();
-    REGISTER.call_once(|| {
-        // The embedded file is a valid font; a failure would show as the drawing error below.
-        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    });
-    let [width, height] = SIZE.map(|n| n * OVERSAMPLE);
-    let mut pixels = vec![255; (width * height * 3) as usize];
-    {
-        let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        let (left, right) = root.split_horizontally(width / 2);
-        panel(&left, Quantity::Accuracy, name, epochs, reference)
-            .and_then(|()| panel(&right, Quantity::Loss, "", epochs, None))
-            .and_then(|()| root.present().map_err(|e| e.to_string()))?;
-    }
-    let large = RgbImage::from_raw(width, height, pixels).ok_or("wrong buffer size")?;
-    let small = imageops::resize(&large, SIZE[0], SIZE[1], imageops::FilterType::Triangle);
-    let mut png = Cursor::new(Vec::new());
-    small
-        .write_to(&mut png, ImageFormat::Png)
-        .map_err(|e| e.to_string())?;
-    Ok(png.into_inner())
+    let drawn = picture::draw(SIZE, |root| {
+        let (left, right) = root.split_horizontally(SIZE[0] * OVERSAMPLE / 2);
+        panel(&left, Quantity::Accuracy, name, epochs, reference)?;
+        panel(&right, Quantity::Loss, "", epochs, None)
+    })?;
+    picture::png(&drawn)
 }
 
 fn panel(
-    area: &DrawingArea<BitMapBackend<'_>, Shift>,
+    area: &Area<'_>,
     quantity: Quantity,
     name: &str,
     epochs: &[EpochLog],
     reference: Option<f32>,
 ) -> Result<(), String> {
     let s = OVERSAMPLE as i32;
-    let text = |size: i32, color: &RGBColor| (FONT, f64::from(size * s)).into_font().color(color);
     let heading = match quantity {
         Quantity::Accuracy => "Accuracy",
         Quantity::Loss => "Loss",

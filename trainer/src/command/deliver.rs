@@ -20,7 +20,7 @@ use crate::{
     ptq::{self, PtqError},
     qat,
     quantize::{self, Quantized, graph},
-    report::{self, Inputs, Memory, Report, ReportError, source},
+    report::{self, Inputs, Memory, Report, ReportError, Validation, source},
     run::{self, Run},
     weights::Weights,
 };
@@ -127,10 +127,28 @@ pub fn write_models(
     let mut verified = verify::verify(&models, &images, &test.labels, &target, display)?;
     let network = evaluate::float(run, test, |_| {}).map_err(Error::failed)?;
     verified.compare_network(&network).map_err(Error::failed)?;
-    report(run, quantized, &models, &verified, &test.labels)
+    let validation = validation(run, data, &models)?;
+    report(run, quantized, &models, &verified, &test.labels, validation)
         .and_then(|report| report::write(&run.dir, &report))
         .map_err(Error::failed)?;
     Ok(verified)
+}
+
+/// Both models on the validation images, if there are some.
+fn validation(run: &Run, data: &Dataset, models: &Models) -> Result<Option<Validation>, Error> {
+    let Some(images) = &data.validation else {
+        return Ok(None);
+    };
+    let path = run.dir.join(run::FIXED_MODEL);
+    let model = Model::new(&models.fixed).map_err(|error| Error::in_file(&path, error))?;
+    let float = evaluate::float(run, images, |_| {}).map_err(Error::failed)?;
+    let fixed = evaluate::fixed(&model, images).map_err(|error| Error::in_file(&path, error))?;
+    let right = fixed.iter().zip(&images.labels).filter(|(a, b)| a == b);
+    Ok(Some(Validation {
+        images: images.len(),
+        float: tolerance::accuracy(&float, model.classes(), &images.labels),
+        fixed: right.count() as f64 / images.len().max(1) as f64,
+    }))
 }
 
 fn report(
@@ -139,6 +157,7 @@ fn report(
     models: &Models,
     verified: &Verified,
     labels: &[u32],
+    validation: Option<Validation>,
 ) -> Result<Report, ReportError> {
     let names = &run.data.class_names;
     let classify = |logits: &[f32]| {
@@ -167,6 +186,7 @@ fn report(
         layers: source::layers(&run.architecture, Some(quantized)),
         float: classify(&verified.float_logits)?,
         fixed: Some(classify(&verified.report.values)?),
+        validation,
         memory: arena_bytes.ok().map(|arena_bytes| Memory {
             flash_bytes: models.fixed.len() as u64,
             arena_bytes,

@@ -45,6 +45,9 @@ pub struct Report {
     pub float: Classification,
     /// Test result of model.fxp, from the integer runtime itself.
     pub fixed: Option<Classification>,
+    /// Result on the images held out of the training part, if the recipe holds some out. Choices between models belong here.
+    #[serde(default)]
+    pub validation: Option<Validation>,
     /// One row per layer of the recipe.
     pub layers: Vec<Layer>,
     /// What the model needs on a device.
@@ -77,6 +80,18 @@ pub struct Origin {
     pub seed: u64,
     /// Name and version of what took part (trainer, runtime, ...).
     pub versions: BTreeMap<String, String>,
+}
+
+/// Accuracies of the final models on the validation images, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// How many images.
+    pub images: usize,
+    /// Of the float model.
+    pub float: f64,
+    /// Of model.fxp.
+    pub fixed: f64,
 }
 
 /// A layer of the recipe; `operator` if it is (the main part of) an operator of model.fxp. Others are folded or fused into one.
@@ -153,6 +168,8 @@ pub struct Inputs {
     pub float: Classification,
     /// Fixed-point test result.
     pub fixed: Option<Classification>,
+    /// Both models on the validation images.
+    pub validation: Option<Validation>,
     /// Flash and RAM.
     pub memory: Option<Memory>,
     /// Proof of exactness.
@@ -187,6 +204,7 @@ pub fn build(inputs: Inputs) -> Report {
         macs: layers.iter().map(|layer| layer.macs).sum(),
         float: inputs.float,
         fixed: inputs.fixed,
+        validation: inputs.validation,
         layers,
         memory: inputs.memory,
         certificate: inputs.certificate,
