@@ -1,4 +1,4 @@
-//! The accuracy that the project promises, trained again from nothing: half an hour and more.
+//! The accuracy that the project promises, trained again from nothing: tens of minutes.
 
 use std::{fs, path::PathBuf, process::Command};
 
