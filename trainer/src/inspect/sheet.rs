@@ -35,7 +35,9 @@ pub fn draw(title: &str, note: &str, blocks: &[Block]) -> Result<Vec<u8>, DrawEr
     const HEADING: u32 = 26;
     const BETWEEN: u32 = 22;
     let widest = blocks.iter().map(|block| block.picture.width()).max();
-    let width = widest.unwrap_or(0).max(LEAST_WIDTH) + 2 * MARGIN;
+    // A letter of the note is about half as wide as it is high.
+    let wide = (note.chars().count() as u32 * 15 / 2).max(LEAST_WIDTH);
+    let width = widest.unwrap_or(0).max(wide) + 2 * MARGIN;
     let heights = blocks
         .iter()
         .map(|b| HEADING + b.picture.height() + BETWEEN);
