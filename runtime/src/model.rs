@@ -3,7 +3,7 @@
 use crate::crc::Crc;
 use crate::error::{ModelError, RunError};
 use crate::format::{bytes, header, section};
-use crate::kernel;
+use crate::kernel::{self, Kernels};
 use crate::logits::Logits;
 use crate::op::{Op, Tensor};
 use crate::shape::{DType, OutputActivation, Shape};
@@ -232,6 +232,36 @@ impl<'a> Model<'a> {
     pub fn run_loaded<'r>(
         &self,
         arena: &'r mut [u8],
+        after: impl FnMut(OpEvent<'_>),
+    ) -> Result<Logits<'r>, RunError>
+    where
+        'a: 'r,
+    {
+        self.run_operators(Kernels::CHOSEN, arena, after)
+    }
+
+    /// Like [`Model::run_loaded`] with a named set of kernels, to compare the sets.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    #[cfg(feature = "encode")]
+    pub fn run_loaded_on<'r>(
+        &self,
+        kernels: Kernels,
+        arena: &'r mut [u8],
+        after: impl FnMut(OpEvent<'_>),
+    ) -> Result<Logits<'r>, RunError>
+    where
+        'a: 'r,
+    {
+        self.run_operators(kernels, arena, after)
+    }
+
+    #[inline(always)]
+    fn run_operators<'r>(
+        &self,
+        kernels: Kernels,
+        arena: &'r mut [u8],
         mut after: impl FnMut(OpEvent<'_>),
     ) -> Result<Logits<'r>, RunError>
     where
@@ -242,7 +272,7 @@ impl<'a> Model<'a> {
         for index in 0..self.header.ops {
             let changed = RunError::ModelChanged { op: index };
             let op = Op::decode(self.file, index).map_err(|_| changed)?;
-            kernel::run(&op, arena).ok_or(changed)?;
+            kernel::run(kernels, &op, arena).ok_or(changed)?;
             let bytes = arena.get(op.output.range()).ok_or(changed)?;
             after(OpEvent {
                 index: usize::from(index),

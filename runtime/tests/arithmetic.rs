@@ -7,7 +7,7 @@ use runtime::encode::{
     AffineParam, DType, ModelSpec, OpSpec, OutputActivation, PoolSpec, Post, Shape, TensorSpec,
     WeightOrder, encode, encode_in,
 };
-use runtime::{Model, fixed};
+use runtime::{Kernels, Model, fixed};
 
 /// SplitMix64.
 struct Random(u64);
@@ -341,11 +341,24 @@ fn check_order(
 ) -> Result<(), TestCaseError> {
     let file = encode_in(model, order).map_err(|e| TestCaseError::fail(format!("{e}")))?;
     let loaded = Model::new(&file).map_err(|e| TestCaseError::fail(format!("{e}")))?;
+    for &kernels in Kernels::ALL {
+        check_kernels(&loaded, kernels, image, expected)?;
+    }
+    Ok(())
+}
+
+fn check_kernels(
+    loaded: &Model<'_>,
+    kernels: Kernels,
+    image: &[u8],
+    expected: &[oracle::Values],
+) -> Result<(), TestCaseError> {
     // A dirty arena: no operator may rely on zeros.
     let mut arena = vec![0xa5; loaded.arena_len()];
     let mut got: Vec<Vec<i64>> = Vec::new();
+    loaded.input_mut(&mut arena).unwrap().copy_from_slice(image);
     let logits = loaded
-        .run_with(image, &mut arena, |event| {
+        .run_loaded_on(kernels, &mut arena, |event| {
             got.push(match event.op.output.dtype {
                 DType::U8 => event.bytes.iter().map(|&b| i64::from(b)).collect(),
                 DType::I8 => event.bytes.iter().map(|&b| i64::from(b as i8)).collect(),

@@ -4,7 +4,7 @@ mod base;
 mod oracle;
 
 use runtime::encode::encode;
-use runtime::{DType, Model};
+use runtime::{DType, Kernels, Model};
 
 #[test]
 fn arena_and_file_of_the_base_network() {
@@ -37,23 +37,26 @@ fn every_tensor_of_the_base_network() {
         (0..784u32).map(|i| ((i * i) >> 4) as u8).collect(),
     ] {
         let expected = oracle::run(&spec, &image);
-        let mut compared = 0;
-        model
-            .run_with(&image, &mut arena, |event| {
-                let width = event.op.output.dtype.size();
-                let got: Vec<i64> = event
-                    .bytes
-                    .chunks(width)
-                    .map(|b| match event.op.output.dtype {
-                        DType::U8 => i64::from(b[0]),
-                        DType::I8 => i64::from(b[0] as i8),
-                        DType::I32 => i64::from(i32::from_le_bytes(b.try_into().unwrap())),
-                    })
-                    .collect();
-                assert_eq!(got, expected[event.index], "operator {}", event.index);
-                compared += 1;
-            })
-            .unwrap();
-        assert_eq!(compared, 6);
+        for &kernels in Kernels::ALL {
+            model.input_mut(&mut arena).unwrap().copy_from_slice(&image);
+            let mut compared = 0;
+            model
+                .run_loaded_on(kernels, &mut arena, |event| {
+                    let width = event.op.output.dtype.size();
+                    let got: Vec<i64> = event
+                        .bytes
+                        .chunks(width)
+                        .map(|b| match event.op.output.dtype {
+                            DType::U8 => i64::from(b[0]),
+                            DType::I8 => i64::from(b[0] as i8),
+                            DType::I32 => i64::from(i32::from_le_bytes(b.try_into().unwrap())),
+                        })
+                        .collect();
+                    assert_eq!(got, expected[event.index], "operator {}", event.index);
+                    compared += 1;
+                })
+                .unwrap();
+            assert_eq!(compared, 6);
+        }
     }
 }

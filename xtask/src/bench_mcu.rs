@@ -33,6 +33,8 @@ struct Machine {
     package: &'static str,
     /// Rust's target, if it is not the package's own.
     target: Option<&'static str>,
+    /// Cycles and instructions of the innermost loop of a convolution, as docs/kernels.md derives them, on a board.
+    cycles: Option<(&'static str, [u64; 2])>,
 }
 
 /// The Cortex-M7 executes the program of the M4. The M0 of the micro:bit has 16 KiB of RAM; its code for larger
@@ -43,36 +45,42 @@ const MACHINES: [Machine; 6] = [
         emulator: "microbit",
         package: "microbit",
         target: None,
+        cycles: None,
     },
     Machine {
         core: "M0 code",
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: Some("thumbv6m-none-eabi"),
+        cycles: Some(("RP2040", [100, 75])),
     },
     Machine {
         core: "M3",
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: None,
+        cycles: Some(("M3", [89, 51])),
     },
     Machine {
         core: "M4",
         emulator: "mps2-an386",
         package: "mps2-an386",
         target: None,
+        cycles: Some(("STM32F4", [18, 13])),
     },
     Machine {
         core: "M7",
         emulator: "mps2-an500",
         package: "mps2-an386",
         target: None,
+        cycles: None,
     },
     Machine {
         core: "M55",
         emulator: "mps3-an547",
         package: "mps3-an547",
         target: None,
+        cycles: None,
     },
 ];
 
@@ -123,13 +131,14 @@ pub fn run(models: &[PathBuf]) -> Result<(), Failure> {
         let mut results = Vec::new();
         for (machine, target) in &columns {
             if fits(model, target)? {
-                results.push((machine.core, measure(machine, target, model)?));
+                results.push((*machine, measure(machine, target, model)?));
             }
         }
         tables.push((model, results));
     }
     println!(
-        "\nExecuted instructions for one image (QEMU, -icount shift=0). Instructions are not cycles."
+        "\nExecuted instructions for one image (QEMU, -icount shift=0). Instructions are not cycles: the rows `estimate` are the\n\
+         total times the ratio of cycles to instructions in the innermost loop, without wait states (docs/kernels.md)."
     );
     for (model, results) in &tables {
         let model = model.strip_prefix(shell::root()).unwrap_or(model);
@@ -296,7 +305,10 @@ mod tests {
             kernels: "portable".into(),
             ..parse(OUTPUT).unwrap()
         };
-        let text = table::text(&[("M3", parse(OUTPUT).unwrap()), ("M4", short)]);
+        let text = table::text(&[
+            (&MACHINES[2], parse(OUTPUT).unwrap()),
+            (&MACHINES[3], short),
+        ]);
         let rows: Vec<Vec<&str>> = text
             .lines()
             .map(|l| l.split_whitespace().collect())
@@ -305,5 +317,6 @@ mod tests {
         assert!(rows.contains(&vec!["0", "conv", "13x13x32", "194688", "1200", "1200"]));
         assert!(rows.contains(&vec!["total", "194688", "1520", "1520"]));
         assert!(rows.contains(&vec!["per", "MAC", "0.01", "0.01"]));
+        assert!(rows.contains(&vec!["estimate", "STM32F4", "2104"]));
     }
 }

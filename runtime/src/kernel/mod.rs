@@ -3,7 +3,11 @@
 mod conv;
 mod dense;
 mod elementwise;
+#[cfg(any(feature = "encode", kernels = "lanes"))]
+mod lanes;
 mod pool;
+#[cfg(all(kernels = "lanes", target_arch = "arm"))]
+mod thumb;
 
 use core::cell::Cell;
 
@@ -11,8 +15,44 @@ use crate::fixed::requantize;
 use crate::op::{Kind, Op, Post, Tensor};
 use crate::shape::DType;
 
-/// Name of the kernels of this build, for logs and reports.
-pub(crate) const NAME: &str = "portable";
+#[cfg(all(
+    any(feature = "encode", kernels = "lanes"),
+    not(all(kernels = "lanes", target_arch = "arm"))
+))]
+use lanes::twin::Twin as LanesCore;
+#[cfg(all(kernels = "lanes", target_arch = "arm"))]
+use thumb::Core as LanesCore;
+
+/// A set of kernels. All give the same bits; the portable ones define them. A build chooses one by its target's name
+/// (`build.rs`); on the host, with feature `encode`, all of them run, on a software twin of the core's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kernels {
+    /// Plain Rust for every target.
+    Portable,
+    /// Cortex-M without the DSP extension: M0, M0+, M3.
+    Lanes,
+}
+
+impl Kernels {
+    /// Every set.
+    pub const ALL: &'static [Self] = &[Self::Portable, Self::Lanes];
+
+    /// The set that this build runs.
+    pub const CHOSEN: Self = if cfg!(kernels = "lanes") {
+        Self::Lanes
+    } else {
+        Self::Portable
+    };
+
+    /// For logs and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Lanes => "lanes",
+        }
+    }
+}
 
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
@@ -42,7 +82,24 @@ impl Value for I8 {
 }
 
 /// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
-pub(crate) fn run(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+#[inline(never)]
+pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+    match kernels {
+        #[cfg(any(feature = "encode", kernels = "lanes"))]
+        Kernels::Lanes => lanes::run::<LanesCore>(op, arena),
+        _ => portable(op, arena),
+    }
+}
+
+/// What an operator reads and writes, where these lie apart.
+fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8], &mut [u8])> {
+    let [x, y] = arena
+        .get_disjoint_mut([input.range(), output.range()])
+        .ok()?;
+    Some((x, y))
+}
+
+fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
     match &op.kind {
         Kind::Affine(affine) => {
@@ -64,10 +121,7 @@ pub(crate) fn run(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
             );
         }
         kind => {
-            let [x, y] = arena
-                .get_disjoint_mut([input.range(), output.range()])
-                .ok()?;
-            let x: &[u8] = x;
+            let (x, y) = input_output(arena, input, output)?;
             match (kind, input.dtype) {
                 (Kind::Conv(conv), DType::U8) => conv::conv2d::<U8>(conv, input, x, output, y),
                 (Kind::Conv(conv), _) => conv::conv2d::<I8>(conv, input, x, output, y),

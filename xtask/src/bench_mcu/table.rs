@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::Bench;
+use super::{Bench, Machine};
 
 /// Width of the first column, and of the others.
 const NAME: usize = 24;
 const CELL: usize = 12;
 
 /// A row per operator, a column per machine.
-pub(super) fn text(results: &[(&str, Bench)]) -> String {
+pub(super) fn text(results: &[(&Machine, Bench)]) -> String {
     let mut text = String::new();
     let mut row = |name: &str, macs: &str, cell: &dyn Fn(&Bench) -> String| {
         let _ = write!(text, "{name:<NAME$}{macs:>CELL$}");
@@ -24,7 +24,7 @@ pub(super) fn text(results: &[(&str, Bench)]) -> String {
     let macs: u64 = first.operators.iter().map(|operator| operator.macs).sum();
     let heading = results
         .iter()
-        .map(|(core, _)| format!("{core:>CELL$}"))
+        .map(|(machine, _)| format!("{:>CELL$}", machine.core))
         .collect::<String>();
     row("kernels", "", &|bench| bench.kernels.clone());
     for (i, operator) in first.operators.iter().enumerate() {
@@ -48,5 +48,16 @@ pub(super) fn text(results: &[(&str, Bench)]) -> String {
     row("loop of 1000000", "", &|bench| {
         bench.known_loop.1.to_string()
     });
+    for (i, (machine, bench)) in results.iter().enumerate() {
+        if let Some((board, [cycles, instructions])) = machine.cycles {
+            let estimate = bench.total * cycles / instructions;
+            let before = NAME + CELL + i * CELL;
+            let _ = writeln!(
+                text,
+                "{:<before$}{estimate:>CELL$}",
+                format!("estimate {board}")
+            );
+        }
+    }
     format!("{:<NAME$}{:>CELL$}{heading}\n{text}", "", "MACs")
 }
