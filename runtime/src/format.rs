@@ -12,6 +12,10 @@ pub(crate) const RECORD_LEN: usize = 68;
 pub(crate) const AFFINE_LEN: usize = 8;
 /// Greatest number of values of a tensor.
 pub(crate) const TENSOR_MAX: usize = 1 << 24;
+/// Greatest length of an arena, so that a few damaged bytes cannot ask a host for gigabytes.
+pub(crate) const ARENA_MAX: u32 = 1 << 28;
+/// Greatest number of operators: the time of a validation grows with its square.
+pub(crate) const OPS_MAX: u16 = 4096;
 
 /// Byte offsets in the header.
 pub(crate) mod header {

@@ -7,8 +7,8 @@ mod tensor;
 use crate::crc::Crc;
 use crate::error::{ModelError, OpProblem};
 use crate::format::{
-    HEADER_LEN, MAGIC, RECORD_LEN, VERSION, bytes, header, kind, record, section, u8_at, u16_at,
-    u32_at,
+    ARENA_MAX, HEADER_LEN, MAGIC, OPS_MAX, RECORD_LEN, VERSION, bytes, header, kind, record,
+    section, u8_at, u16_at, u32_at,
 };
 use crate::op::{Kind, Op, Tensor, tri};
 use crate::shape::{DType, OutputActivation, Shape};
@@ -102,6 +102,9 @@ const fn check_header(file: &[u8]) -> Result<Header, ModelError> {
         return malformed(header::INPUT, saturated(shape.len()));
     }
     let arena_len = u32_at(file, header::ARENA_LEN);
+    if arena_len > ARENA_MAX {
+        return malformed(header::ARENA_LEN, arena_len);
+    }
     let input = Tensor {
         offset: u32_at(file, header::INPUT_OFFSET) as usize,
         shape,
@@ -111,7 +114,10 @@ const fn check_header(file: &[u8]) -> Result<Header, ModelError> {
         return malformed(header::INPUT_OFFSET, input.offset as u32);
     }
     let ops = u16_at(file, header::OPS);
-    if ops == 0 || section(file, HEADER_LEN as u32, ops as usize * RECORD_LEN).is_none() {
+    if ops == 0
+        || ops > OPS_MAX
+        || section(file, HEADER_LEN as u32, ops as usize * RECORD_LEN).is_none()
+    {
         return malformed(header::OPS, ops as u32);
     }
     let activation = match u8_at(file, header::ACTIVATION) {

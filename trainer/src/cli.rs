@@ -79,14 +79,14 @@ pub struct FitArgs {
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
     /// Same as --set train.seed=N
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
     /// Threads of the CPU kernels; the results do not depend on it [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     #[command(flatten)]
     pub start: StartArgs,
     /// Only warnings and errors

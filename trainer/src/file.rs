@@ -1,9 +1,13 @@
 //! Writing files so that a reader, or a crash, never sees half of one.
 
 use std::{
+    fs,
     io::{self, Write},
     path::Path,
 };
+
+/// What the name of a file that is being written begins with.
+const UNFINISHED: &str = ".writing-";
 
 /// Replaces `path` by `bytes`: writes a temporary file in the same folder, syncs it, renames it, syncs the folder. After a
 /// crash at any moment `path` holds the old or the new content, whole; after the return the new one.
@@ -13,7 +17,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(UNFINISHED);
     // A temporary file is readable by its owner only; the umask narrows this as it does for any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -23,7 +27,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.persist(path).map_err(|e| e.error)?;
     // Windows cannot open a folder as a file, and needs no sync of it.
     #[cfg(unix)]
-    std::fs::File::open(folder)?.sync_all()?;
+    fs::File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Removes the temporary files of a process that was killed while it wrote. The caller is the folder's only writer.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
 
@@ -37,8 +53,19 @@ mod tests {
         let path = folder.path().join("a.txt");
         write_atomic(&path, b"one").unwrap();
         write_atomic(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_leaves_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".writing-a1b2c3", "model.fxp", ".lock"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_unfinished(folder.path()).unwrap();
+        assert!(!folder.path().join(".writing-a1b2c3").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

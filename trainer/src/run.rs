@@ -74,7 +74,10 @@ pub enum RunError {
         source: io::Error,
     },
     /// The training has not come to its end.
-    #[error("{}: the file is missing, because the training has not finished", path.display())]
+    #[error(
+        "{}: the file is missing, because the training has not finished, or not its fine-tuning (`trainer quantize`)",
+        path.display()
+    )]
     Unfinished {
         /// The weights.
         path: PathBuf,
@@ -96,7 +99,7 @@ pub enum RunError {
         source: WeightsError,
     },
     /// Another process writes there.
-    #[error("{}: another `trainer fit` is running in this folder", dir.display())]
+    #[error("{}: another `trainer` is writing in this folder", dir.display())]
     Busy {
         /// The folder.
         dir: PathBuf,
@@ -380,12 +383,12 @@ pub fn write_weights(path: &Path, weights: &Weights) -> Result<(), RunError> {
     write(path, &bytes)
 }
 
-/// Reads model.fxp of a run folder; the folder needs nothing else.
+/// Reads a model file of a run folder; the folder needs nothing else.
 ///
 /// # Errors
 /// Exit code 2 if it cannot be read.
-pub fn read_fixed_model(dir: &Path) -> Result<Vec<u8>, Error> {
-    let path = dir.join(FIXED_MODEL);
+pub fn read_model(dir: &Path, name: &str) -> Result<Vec<u8>, Error> {
+    let path = dir.join(name);
     fs::read(&path).map_err(|error| {
         Error::Usage(format!(
             "{}: {error}; expected a run folder, written by `trainer fit` or `trainer export`",

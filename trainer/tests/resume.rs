@@ -146,12 +146,7 @@ fn killed_ten_times_and_interrupted_once() {
         sleep(Duration::from_micros(random.random_range(0..5000)));
         assert!(child.try_wait().unwrap().is_none(), "the run ended early");
         if kill == 5 {
-            fail(
-                &["--resume"],
-                &killed,
-                1,
-                &["another `trainer fit` is running"],
-            );
+            fail(&["--resume"], &killed, 1, &["another `trainer` is writing"]);
         }
         if kill == 10 {
             let id = child.id().to_string();

@@ -199,6 +199,24 @@ fn export_needs_a_finished_run_and_its_own_data() {
 }
 
 #[test]
+fn one_writer_at_a_time() {
+    let trained = trained();
+    let lock = trainer::run::Lock::take(&trained.run).unwrap();
+    let before = fs::read(trained.run.join("report.json")).unwrap();
+    let recipe = trained.run.join("recipe.toml").display().to_string();
+    let fit: &[&str] = &["fit", &recipe, "--resume", "--out"];
+    for command in [&["export"], &["quantize"], fit] {
+        let output = trainer(command, &trained.run);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let message = "another `trainer` is writing in this folder";
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read(trained.run.join("report.json")).unwrap(), before);
+    drop(lock);
+    assert!(trainer(&["export"], &trained.run).status.success());
+}
+
+#[test]
 fn evaluate_counts_both_models() {
     let trained = trained();
     let output = trainer(&["evaluate", "--json"], &trained.run);

@@ -8,6 +8,8 @@ mod host;
 mod python;
 mod qemu;
 mod shell;
+mod soak;
+mod supply_chain;
 mod toolchain;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -79,6 +81,13 @@ enum Job {
     Book,
     /// Run the commands of docs/tutorial.md, one after the other, as they stand there
     Walkthrough,
+    /// Licences and sources of all dependencies, and how many there are
+    SupplyChain,
+    /// Slow checks: crashes, fuzzing, load, Miri, cargo-deny
+    Soak {
+        #[command(subcommand)]
+        check: soak::Check,
+    },
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -98,6 +107,7 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Test => {
             toolchain::require_all()?;
             host::lint()?;
+            supply_chain::check()?;
             host::test(&python::environment()?)?;
             host::document()?;
             host::targets()?;
@@ -120,6 +130,8 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::BenchHost { dir } => host::throughput(&dir, &python::environment()?),
         Job::Book => book::build(),
         Job::Walkthrough => book::walk_through(),
+        Job::SupplyChain => supply_chain::check(),
+        Job::Soak { check } => soak::run(check),
         Job::CheckCuda => python::check_cuda(),
     }
 }

@@ -213,7 +213,7 @@ fn resolve_kind(recipe: &LayerRecipe, input: Shape) -> Result<LayerKind, String>
         if l1.is_finite() && l2.is_finite() && l1 >= 0.0 && l2 >= 0.0 {
             Ok(Regularizer { l1, l2 })
         } else {
-            Err(format!("l1 = {l1}, l2 = {l2}: neither may be negative"))
+            Err(format!("l1 = {l1}, l2 = {l2}: expected numbers from 0 on"))
         }
     };
     Ok(match *recipe {

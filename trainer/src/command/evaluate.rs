@@ -23,7 +23,7 @@ use crate::{
 pub fn run(args: &EvaluateArgs) -> Result<(), Error> {
     let display = Display::choose(false, false, args.json);
     let run = Run::open(&args.dir)?;
-    let file = run::read_fixed_model(&args.dir)?;
+    let file = run::read_model(&args.dir, run::FIXED_MODEL)?;
     let path = args.dir.join(run::FIXED_MODEL);
     let in_file = |error: &dyn fmt::Display| Error::in_file(&path, error);
     let model = Model::new(&file).map_err(|error| in_file(&error))?;

@@ -4,7 +4,12 @@ use super::{
     deliver::{self, FineTuning},
     output,
 };
-use crate::{callbacks::progress::Display, cli::RunArgs, error::Error, run::Run};
+use crate::{
+    callbacks::progress::Display,
+    cli::RunArgs,
+    error::Error,
+    run::{Lock, Run},
+};
 
 /// Runs the command.
 ///
@@ -13,6 +18,7 @@ use crate::{callbacks::progress::Display, cli::RunArgs, error::Error, run::Run};
 pub fn run(args: &RunArgs) -> Result<(), Error> {
     let display = Display::choose(false, false, args.json);
     let run = Run::open(&args.dir)?;
+    let _lock = Lock::take(&args.dir)?;
     let task = display.busy("reading the data");
     let data = run.load_own_data()?;
     drop(task);

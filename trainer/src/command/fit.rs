@@ -1,6 +1,6 @@
 //! `trainer fit`: trains, quantizes, exports, verifies.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{fs, path::Path};
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::{
     interrupt,
     network::Network,
     preprocess::Preprocess,
-    run::{self, DataRecord, Lock, Run},
+    run::{self, DataRecord, Lock, Run, RunError},
 };
 
 /// Runs the command.
@@ -30,26 +30,35 @@ use crate::{
 /// A wrong recipe or option (exit code 2); a training, an export or a verification that fails (exit code 1).
 pub fn run(args: &FitArgs) -> Result<(), Error> {
     let choice = start::choose(args)?;
-    let Choice { recipe, base, dir } = &choice;
+    let Choice {
+        recipe,
+        path,
+        base,
+        dir,
+    } = &choice;
     let target = device::open(&args.device)?;
     if let Some(threads) = args.threads {
         limit_threads(threads)?;
     }
-    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
-    let data = dataset::load(
-        &recipe.data,
-        architecture.input,
-        architecture.classes(),
-        base,
-    )
-    .map_err(Error::failed)?;
+    let architecture =
+        Architecture::resolve(&recipe.network, &recipe.train.loss).map_err(|source| {
+            RunError::Architecture {
+                path: path.clone(),
+                source,
+            }
+        })?;
+    start::check_folders(args, &choice, &architecture)?;
+    let shown = progress::Display::choose(args.quiet, args.plain, args.json);
+    let task = shown.busy("reading the data");
+    let (input, classes) = (architecture.input, architecture.classes());
+    let data = dataset::load(&recipe.data, input, classes, base).map_err(Error::failed)?;
     let preprocess = Preprocess::fit(recipe.data.preprocess, recipe.data.statistics, &data);
+    let data_record = DataRecord::new(&data, preprocess);
+    drop(task);
     fs::create_dir_all(dir).map_err(|error| Error::in_file(dir, error))?;
     let _lock = Lock::take(dir)?;
-    let data_record = DataRecord::new(&data, preprocess);
     let (recipe, checkpoint) = start::begin(args, &choice, &architecture, &data_record)?;
 
-    let shown = progress::Display::choose(args.quiet, args.plain, args.json);
     let job = Job {
         recipe: &recipe,
         data: &data,
@@ -143,9 +152,9 @@ fn already_finished(dir: &Path, checkpoint: &Checkpoint) -> String {
 }
 
 /// Sets the size of the pool that all CPU kernels share; once per process, before its first use.
-fn limit_threads(threads: NonZeroUsize) -> Result<(), Error> {
+fn limit_threads(threads: u16) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.get())
+        .num_threads(threads.into())
         .build_global()
         .map_err(|error| Error::Failed(format!("--threads {threads}: {error}")))
 }

@@ -13,7 +13,7 @@ use crate::{cli::FlashArgs, error::Error, run};
 /// Exit code 2 for an unknown board or a folder without model; 1 if the build, probe-rs or the probe fails.
 pub fn run(args: &FlashArgs) -> Result<(), Error> {
     let board = target::board(&args.board).map_err(Error::Usage)?;
-    let file = run::read_fixed_model(&args.dir)?;
+    let file = run::read_model(&args.dir, run::FIXED_MODEL)?;
     let fxp = args.dir.join(run::FIXED_MODEL);
     let model = Model::new(&file).map_err(|error| Error::in_file(&fxp, error))?;
     println!(

@@ -14,7 +14,7 @@ use crate::{architecture::Shape, cli::PredictArgs, dataset, error::Error, run};
 /// # Errors
 /// Exit code 2 for a folder without model.fxp, else 1: a damaged model, an image that cannot be read.
 pub fn run(args: &PredictArgs) -> Result<(), Error> {
-    let file = run::read_fixed_model(&args.dir)?;
+    let file = run::read_model(&args.dir, run::FIXED_MODEL)?;
     let path = args.dir.join(run::FIXED_MODEL);
     let model = Model::new(&file).map_err(|error| Error::in_file(&path, error))?;
     let names = class_names(&args.dir, model.classes())?;

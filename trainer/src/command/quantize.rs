@@ -8,7 +8,7 @@ use crate::{
     callbacks::progress::Display,
     cli::QuantizeArgs,
     error::Error,
-    run::{self, Run},
+    run::{self, Lock, Run},
 };
 
 /// Runs the command. What was asked for on the command line is kept in the run's recipe.toml.
@@ -20,9 +20,11 @@ pub fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let display = Display::choose(false, false, args.json);
     let epochs = args.qat_epochs.map(|n| format!("quantize.qat_epochs={n}"));
     let rate = args.qat_learning_rate;
-    let rate = rate.map(|rate| format!("quantize.qat_learning_rate={rate}"));
+    // TOML's `nan` and `inf` are lower case.
+    let rate = rate.map(|rate| format!("quantize.qat_learning_rate={rate}").to_lowercase());
     let sets: Vec<String> = epochs.into_iter().chain(rate).collect();
     let mut run = Run::open_with(&args.dir, &sets)?;
+    let _lock = Lock::take(&args.dir)?;
     let task = display.busy("reading the data");
     let data = run.load_own_data()?;
     drop(task);

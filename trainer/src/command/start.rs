@@ -21,7 +21,9 @@ use crate::{
 pub struct Choice {
     /// With the command line's changes.
     pub recipe: Recipe,
-    /// Folder of the recipe file.
+    /// The recipe file.
+    pub path: PathBuf,
+    /// Its folder.
     pub base: PathBuf,
     /// Run folder; it may not exist yet.
     pub dir: PathBuf,
@@ -53,6 +55,7 @@ pub fn choose(args: &FitArgs) -> Result<Choice, Error> {
         }
         return Ok(Choice {
             recipe: Recipe::load(&path, &sets)?,
+            path,
             base: dir.clone(),
             dir,
         });
@@ -64,7 +67,42 @@ pub fn choose(args: &FitArgs) -> Result<Choice, Error> {
         recipe,
         base: base.into(),
         dir,
+        path,
     })
+}
+
+/// Checks what needs no data and no lock, so that a wrong command line is refused at once and leaves no folder behind.
+///
+/// # Errors
+/// A run folder that cannot be one, or that lacks what an option needs.
+pub fn check_folders(
+    args: &FitArgs,
+    choice: &Choice,
+    architecture: &Architecture,
+) -> Result<(), Error> {
+    let Choice { recipe, dir, .. } = choice;
+    if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
+        let place = if file == dir { "" } else { " below it" };
+        return Err(Error::Usage(format!(
+            "{}: this is a file, so that no run folder can be there{place}",
+            file.display()
+        )));
+    }
+    let path = dir.join(checkpoint::FILE);
+    if args.start.resume && !path.is_file() {
+        return Err(no_checkpoint(&path));
+    }
+    if args.start.reset_weights || args.start.warm_start.is_some() {
+        first_weights(args, recipe, architecture, dir)?;
+    }
+    Ok(())
+}
+
+fn no_checkpoint(path: &Path) -> Error {
+    Error::Usage(format!(
+        "{}: there is no checkpoint to continue; start the run without --resume",
+        path.display()
+    ))
 }
 
 /// Recipe as it is stored, and the state that the training begins with. Writes the run folder's first files; the folder is
@@ -78,7 +116,9 @@ pub fn begin(
     architecture: &Architecture,
     data: &DataRecord,
 ) -> Result<(Recipe, Checkpoint), Error> {
-    let Choice { recipe, base, dir } = choice;
+    let Choice {
+        recipe, base, dir, ..
+    } = choice;
     let path = dir.join(checkpoint::FILE);
     if !args.start.reset_weights {
         if path.is_file() {
@@ -94,10 +134,7 @@ pub fn begin(
             return Ok((stored, checkpoint));
         }
         if args.start.resume {
-            return Err(Error::Usage(format!(
-                "{}: there is no checkpoint to continue; start the run without --resume",
-                path.display()
-            )));
+            return Err(no_checkpoint(&path));
         }
         if dir.join(run::WEIGHTS).exists() {
             return Err(occupied(dir, "holds the weights of another run"));

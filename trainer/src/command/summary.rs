@@ -10,6 +10,7 @@ use crate::{
     cli::SummaryArgs,
     error::Error,
     recipe::{self, PreprocessMode, Recipe},
+    run::RunError,
 };
 
 /// Prints the table.
@@ -22,7 +23,8 @@ pub fn run(args: &SummaryArgs) -> Result<(), Error> {
         None => recipe::default_path()?,
     };
     let recipe = Recipe::load(&path, &args.set)?;
-    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)?;
+    let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
+        .map_err(|source| RunError::Architecture { path, source })?;
     if args.json {
         return output::document(&Summary::new(&recipe, &architecture));
     }

@@ -5,12 +5,13 @@ use std::{fmt, fs, io::ErrorKind, path::Path, time::Instant};
 
 use serde::Serialize;
 use verifier::{
-    VerifyReport,
-    backend::Backend,
+    VerifyError, VerifyReport,
+    backend::{Backend, BackendError},
     certificate::{self, Certificate},
     graph::Graph,
     host::Host,
     layers::{LayersReport, compare_layers},
+    link::target,
     tolerance::{self, Difference, LengthError},
     tract::{Batched, Mode},
 };
@@ -23,7 +24,8 @@ use crate::{
     dataset::{self, Labelled},
     error::Error,
     recipe::Recipe,
-    report, run,
+    report,
+    run::{self, RunError},
 };
 
 /// Difference of two f32 computations of a logit that different orders of summation explain, relative to the largest logit.
@@ -77,15 +79,11 @@ impl Models {
     /// # Errors
     /// A file that cannot be read.
     pub fn read(dir: &Path) -> Result<Self, Error> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            fs::read(&path).map_err(|error| Error::in_file(&path, error))
-        };
         let [float, int8, fixed] = Self::NAMES;
         Ok(Self {
-            float: read(float)?,
-            int8: read(int8)?,
-            fixed: read(fixed)?,
+            float: run::read_model(dir, float)?,
+            int8: run::read_model(dir, int8)?,
+            fixed: run::read_model(dir, fixed)?,
         })
     }
 }
@@ -150,7 +148,11 @@ pub fn verify(
             None
         }
     };
-    let failed = |error: verifier::VerifyError| Error::Failed(format!("{dir}: {error}"));
+    // A certificate that does not hold often says why the models cannot be compared.
+    let failed = |problems: &[String], error: VerifyError| {
+        let error = in_file(target.dir, run::INT8_MODEL, error);
+        Error::Failed([problems, &[error]].concat().join("\nerror: "))
+    };
     let path = target.dir.join(run::FIXED_MODEL);
     let mut backend = open(target.against, &path, &models.fixed)?;
     let task = display.task("verifying", images.len() as u64);
@@ -162,20 +164,15 @@ pub fn verify(
         backend.as_mut(),
         &mut |done| task.reach(done),
     )
-    .map_err(failed)?;
+    .map_err(|error| failed(&problems, error))?;
     drop(task);
     let images_per_second = images.len() as f64 / start.elapsed().as_secs_f64();
     let device_seconds = backend
         .device_time()
         .map(|time| time.as_secs_f64() / images.len() as f64);
     let classes = report.logits / images.len().max(1);
-    let (float_logits, difference) =
-        float(&models.float, images, classes, &report).map_err(|error| {
-            Error::Failed(format!(
-                "{}: {error}",
-                target.dir.join(run::FLOAT_MODEL).display()
-            ))
-        })?;
+    let (float_logits, difference) = float(&models.float, images, classes, &report)
+        .map_err(|error| Error::Failed(in_file(target.dir, run::FLOAT_MODEL, error)))?;
     let layers = if target.layers {
         let task = display.task("verifying every tensor", images.len() as u64);
         let mut done = |done| task.reach(done);
@@ -186,7 +183,7 @@ pub fn verify(
             Mode::Optimized,
             &mut done,
         );
-        Some(layers.map_err(failed)?)
+        Some(layers.map_err(|error| failed(&problems, error))?)
     } else {
         None
     };
@@ -332,7 +329,7 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
     let path = args.dir.join(run::RECIPE);
     let recipe = Recipe::load(&path, &[])?;
     let architecture = Architecture::resolve(&recipe.network, &recipe.train.loss)
-        .map_err(|error| Error::in_file(&path, error))?;
+        .map_err(|source| RunError::Architecture { path, source })?;
     let (input, classes) = (architecture.input, architecture.classes());
     let mut wanted = recipe.data;
     let mut test = match &args.data {
@@ -354,15 +351,31 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
 }
 
 fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend + 'a>, Error> {
-    let failed = |error: verifier::backend::BackendError| {
-        Error::Failed(format!("{}: {error}", path.display()))
+    let failed = |error: BackendError| match error {
+        BackendError::Model(reason) => Error::in_file(path, reason),
+        error => Error::failed(error),
     };
     match target.split_once(':') {
         None if target == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
-        Some(("qemu" | "serial", _)) => verifier::link::open(target, path).map_err(Error::failed),
+        Some(("qemu", name)) if target::machine(name).is_err() => {
+            let known = target::machine(name).err().unwrap_or_default();
+            Err(Error::Usage(format!("--against {target}: {known}")))
+        }
+        Some(("qemu" | "serial", name)) if !name.is_empty() => {
+            verifier::link::open(target, path).map_err(failed)
+        }
         _ => Err(Error::Usage(format!(
             "--against {target}: expected host, qemu:MACHINE or serial:PORT"
         ))),
+    }
+}
+
+/// The error with the path of the file that it is about: for a graph the file `onnx`, else the folder.
+fn in_file(dir: &Path, onnx: &str, error: VerifyError) -> String {
+    match error {
+        VerifyError::Graph(error) => format!("{}: {error}", dir.join(onnx).display()),
+        VerifyError::Tract(error) => format!("{}: {error}", dir.join(onnx).display()),
+        error => format!("{}: {error}", dir.display()),
     }
 }
 
@@ -422,10 +435,10 @@ fn float(
     images: &[&[u8]],
     classes: usize,
     report: &VerifyReport,
-) -> Result<(Vec<f32>, Difference), verifier::VerifyError> {
+) -> Result<(Vec<f32>, Difference), VerifyError> {
     let image = Graph::parse(onnx)?.image;
     let logits = Batched::load(onnx, image, &[LOGITS.into()], images.len())?.run(images)?;
     let difference = tolerance::compare(&logits, &report.values, classes)
-        .map_err(|error| verifier::VerifyError::Pair(error.to_string()))?;
+        .map_err(|error| VerifyError::Pair(error.to_string()))?;
     Ok((logits, difference))
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, ImageReader, Limits, imageops::FilterType};
+use image::{DynamicImage, ImageError, ImageReader, Limits, imageops::FilterType};
 use rayon::prelude::*;
 
 use super::{DatasetError, Images, Labelled, Loaded};
@@ -13,6 +13,8 @@ use crate::architecture::Shape;
 
 /// Largest width and height of a file that is decoded.
 const LARGEST_SIDE: u32 = 16_384;
+/// Memory for the pixels of one file, bytes: a photo of 89 million RGB pixels.
+const MOST_MEMORY: u64 = 256 << 20;
 
 /// Reads a folder; class names are the names of the sub-folders in order.
 pub(super) fn load(folder: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
@@ -20,6 +22,14 @@ pub(super) fn load(folder: &Path, input: Shape, classes: usize) -> Result<Loaded
     let official = train.is_dir() && test.is_dir();
     let train = if official { train } else { folder.into() };
     let names = class_names(&train)?;
+    if names.is_empty() {
+        return Err(DatasetError::File {
+            path: train,
+            problem: format!(
+                "no sub-folders; expected one for each of the {classes} classes, or `train` and `test` with them"
+            ),
+        });
+    }
     if names.len() != classes {
         return Err(DatasetError::File {
             path: train,
@@ -89,7 +99,7 @@ fn read_classes(folder: &Path, names: &[String], input: Shape) -> Result<Labelle
         labels.resize(labels.len() + files.len(), label);
         paths.extend(files);
     }
-    let mut pixels = vec![0; paths.len() * input.len()];
+    let mut pixels = zeros(folder, paths.len(), input)?;
     let failed = pixels
         .par_chunks_exact_mut(input.len())
         .zip(&paths)
@@ -105,6 +115,20 @@ fn read_classes(folder: &Path, names: &[String], input: Shape) -> Result<Labelle
     Ok(Labelled { images, labels })
 }
 
+/// Memory for the pixels of so many images.
+fn zeros(folder: &Path, images: usize, input: Shape) -> Result<Vec<u8>, DatasetError> {
+    let mut pixels = Vec::new();
+    let len = images.saturating_mul(input.len());
+    if pixels.try_reserve_exact(len).is_err() {
+        return Err(DatasetError::File {
+            path: folder.into(),
+            problem: format!("there is not enough memory for {images} images of {input}"),
+        });
+    }
+    pixels.resize(len, 0);
+    Ok(pixels)
+}
+
 /// One PNG, JPEG or BMP file, converted to grey (1 channel) or RGB (3 channels) and resized (bilinear) to `shape`.
 ///
 /// # Errors
@@ -114,6 +138,11 @@ pub fn read_image(path: &Path, shape: Shape) -> Result<Vec<u8>, DatasetError> {
         path: path.into(),
         problem,
     };
+    if shape.h > LARGEST_SIDE as usize || shape.w > LARGEST_SIDE as usize {
+        return Err(failed(format!(
+            "network.input is {shape}, but image files have at most {LARGEST_SIDE} rows and columns"
+        )));
+    }
     let open = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let mut reader = open.map_err(|source| DatasetError::Io {
         path: path.into(),
@@ -122,12 +151,13 @@ pub fn read_image(path: &Path, shape: Shape) -> Result<Vec<u8>, DatasetError> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(MOST_MEMORY);
     reader.limits(limits);
-    let image = reader
-        .decode()
-        .map_err(|error| failed(format!("not a readable PNG, JPEG or BMP image: {error}")))?;
-    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).min(LARGEST_SIDE);
-    let (w, h) = (side(shape.w), side(shape.h));
+    let image = reader.decode().map_err(|error| match error {
+        ImageError::Unsupported(_) => failed("not a PNG, JPEG or BMP image".into()),
+        error => failed(format!("not a readable PNG, JPEG or BMP image: {error}")),
+    })?;
+    let (w, h) = (shape.w as u32, shape.h as u32);
     let image = match shape.c {
         1 => DynamicImage::ImageLuma8(image.into_luma8()),
         3 => DynamicImage::ImageRgb8(image.into_rgb8()),

@@ -9,7 +9,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 pub use error::DatasetError;
 pub use folder::read_image;
@@ -140,6 +140,21 @@ pub fn load_test(
 }
 
 fn read(data: &Data, path: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+    let found = fs::metadata(path).map_err(|source| DatasetError::Io {
+        path: path.into(),
+        source,
+    })?;
+    let wrong = |problem: &str| DatasetError::File {
+        path: path.into(),
+        problem: problem.into(),
+    };
+    match data.format {
+        Format::Idx | Format::Folder if !found.is_dir() => {
+            return Err(wrong("not a folder, but data.format needs one"));
+        }
+        Format::Npz if found.is_dir() => return Err(wrong("a folder, expected a file")),
+        _ => {}
+    }
     match data.format {
         Format::Idx => idx::load(path, input, classes),
         Format::Npz => npz::load(path, input, classes),

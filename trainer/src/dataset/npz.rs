@@ -2,18 +2,20 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Cursor, Read},
+    io::{self, BufReader, Cursor, ErrorKind, Read},
     path::Path,
 };
 
-use npyz::{Deserialize, NpyFile, Order};
-use zip::ZipArchive;
+use npyz::{Deserialize, NpyFile, NpyHeader, Order};
+use zip::{ZipArchive, result::ZipError};
 
 use super::{DatasetError, Images, Labelled, Loaded, check_labels, numbered};
 use crate::architecture::Shape;
 
 /// Longest header that is read; NumPy writes 118 bytes for an array of numbers.
 const LONGEST_HEADER: usize = 1024;
+/// First bytes of an array.
+const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Reads the four arrays.
 pub(super) fn load(path: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
@@ -67,12 +69,22 @@ fn open<'a>(
     let error = |problem| array_error(path, name, problem);
     let mut entry = archive
         .by_name(&format!("{name}.npy"))
-        .map_err(|e| error(e.to_string()))?;
+        .map_err(|e| match e {
+            ZipError::FileNotFound => {
+                error("it is missing; expected x_train, y_train, x_test and y_test".into())
+            }
+            e => error(e.to_string()),
+        })?;
     // The header's length is checked here, so that a damaged one reserves no memory.
     let mut start = [0; 12];
-    entry
-        .read_exact(&mut start)
-        .map_err(|e| error(e.to_string()))?;
+    let broken = |e: io::Error| match e.kind() {
+        ErrorKind::UnexpectedEof => error("it ends inside its header".into()),
+        _ => error(e.to_string()),
+    };
+    entry.read_exact(&mut start).map_err(broken)?;
+    if !start.starts_with(MAGIC) {
+        return Err(error("not a NumPy array".into()));
+    }
     let length = match start[6] {
         1 => usize::from(u16::from_le_bytes([start[8], start[9]])),
         _ => u32::from_le_bytes([start[8], start[9], start[10], start[11]]) as usize,
@@ -82,7 +94,17 @@ fn open<'a>(
             "header of {length} bytes, expected at most {LONGEST_HEADER}"
         )));
     }
-    NpyFile::new(Cursor::new(start).chain(entry)).map_err(|e| error(e.to_string()))
+    let mut reader = Cursor::new(start).chain(entry);
+    let header = NpyHeader::from_reader(&mut reader).map_err(broken)?;
+    let sizes = header.shape().iter();
+    let values = sizes.fold(1, |product: u64, &n| product.saturating_mul(n));
+    if values != header.len() {
+        return Err(error(format!(
+            "its shape {:?} has more than 2^64 values",
+            header.shape()
+        )));
+    }
+    Ok(NpyFile::with_header(header, reader))
 }
 
 fn images(
@@ -157,9 +179,18 @@ fn values<T: Deserialize, R: Read>(
     reader: npyz::NpyReader<T, R>,
 ) -> Result<Vec<T>, DatasetError> {
     let mut values = Vec::new();
+    let expected = reader.total_len();
     for value in reader {
-        let value = value
-            .map_err(|error| array_error(path, name, format!("value {}: {error}", values.len())))?;
+        let value = value.map_err(|error| {
+            let read = values.len();
+            let problem = match error.kind() {
+                ErrorKind::UnexpectedEof => {
+                    format!("it ends after {read} values, but its header says {expected}")
+                }
+                _ => format!("value {read}: {error}"),
+            };
+            array_error(path, name, problem)
+        })?;
         values.push(value);
     }
     Ok(values)

@@ -31,6 +31,9 @@ pub(super) fn split(loaded: Loaded, data: &Data, path: &Path) -> Result<Dataset,
                 train.labels.extend_from_slice(&test.labels);
             }
             let n = train.len();
+            if n == 0 {
+                return Err(error("there are no images".into()));
+            }
             let wanted = match (data.split.test, official) {
                 (Some(count), _) if count >= 1.0 => count as usize,
                 (Some(fraction), _) => (n as f64 * fraction).round() as usize,

@@ -1,6 +1,12 @@
 //! Numbers that have the right type but no meaning.
 
+use serde::Serialize;
+use toml::Value;
+
 use super::{LossRecipe, Recipe, ScheduleRecipe};
+
+/// More epochs than anyone waits for; keeps numbers of steps and images far from overflow.
+const MOST_EPOCHS: usize = 1_000_000;
 
 impl Recipe {
     /// The dotted key of the first number out of range, with what was found and expected.
@@ -81,9 +87,9 @@ impl Recipe {
             ),
             (
                 "train.epochs",
-                train.epochs >= 1,
+                (1..=MOST_EPOCHS).contains(&train.epochs),
                 train.epochs.to_string(),
-                "at least 1",
+                "1 to 1000000",
             ),
             (
                 "train.batch",
@@ -140,6 +146,18 @@ impl Recipe {
                 "0 or more",
             ),
             (
+                "quantize.qat_epochs",
+                quantize.qat_epochs <= MOST_EPOCHS,
+                quantize.qat_epochs.to_string(),
+                "0 to 1000000",
+            ),
+            (
+                "data.path",
+                !data.path.as_os_str().is_empty(),
+                "an empty path".into(),
+                "a file or a folder",
+            ),
+            (
                 "export.opset",
                 (13..=18).contains(&self.export.opset),
                 self.export.opset.to_string(),
@@ -160,8 +178,43 @@ impl Recipe {
                     .into(),
             ));
         }
+        check_numbers("train.optimizer", &train.optimizer)?;
+        check_numbers("train.schedule", &train.schedule)?;
+        check_numbers("train.callbacks", &train.callbacks)?;
         check_schedule(&train.schedule).map_err(|message| ("train.schedule".into(), message))
     }
+}
+
+/// Every fraction in a table and in the tables inside it: what its key allows, else any finite number from 0 on.
+fn check_numbers(table: &str, values: &impl Serialize) -> Result<(), (String, String)> {
+    let values = Value::try_from(values).map_err(|error| (table.into(), error.to_string()))?;
+    let mut rest = vec![(table.to_owned(), values)];
+    while let Some((path, value)) = rest.pop() {
+        let x = match value {
+            Value::Table(inner) => {
+                let inner = inner.into_iter().rev();
+                rest.extend(inner.map(|(key, value)| (format!("{path}.{key}"), value)));
+                continue;
+            }
+            Value::Array(items) => {
+                let items = items.into_iter().rev();
+                rest.extend(items.map(|value| (path.clone(), value)));
+                continue;
+            }
+            Value::Float(x) => x as f32,
+            _ => continue,
+        };
+        let (holds, expected) = match path.rsplit('.').next().unwrap_or_default() {
+            "momentum" | "reference_accuracy" | "pct_start" => ((0.0..=1.0).contains(&x), "0 to 1"),
+            "rho" | "beta_1" | "beta_2" => ((0.0..1.0).contains(&x), "at least 0 and below 1"),
+            "factor" => (0.0 < x && x < 1.0, "above 0 and below 1"),
+            _ => (x.is_finite() && x >= 0.0, "0 or more"),
+        };
+        if !holds {
+            return Err((path, format!("got {x}, expected {expected}")));
+        }
+    }
+    Ok(())
 }
 
 fn check_schedule(schedule: &ScheduleRecipe) -> Result<(), String> {
@@ -205,14 +258,11 @@ fn check_schedule(schedule: &ScheduleRecipe) -> Result<(), String> {
             positive("t_mul", (*t_mul).into())
         }
         ScheduleRecipe::OneCycle {
-            pct_start,
             div_factor,
             final_div_factor,
             total_steps,
+            ..
         } => {
-            if !(0.0..=1.0).contains(pct_start) {
-                return Err(format!("pct_start: got {pct_start}, expected 0 to 1"));
-            }
             positive("div_factor", (*div_factor).into())?;
             positive("final_div_factor", (*final_div_factor).into())?;
             positive("total_steps", total_steps.unwrap_or(1) as f64)

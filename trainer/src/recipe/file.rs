@@ -205,6 +205,15 @@ fn enter<'a>(place: &'a mut Value, part: &str) -> Result<&'a mut Value, String> 
 /// Adds a suggestion to serde's "unknown field" and "unknown variant" messages; also returns the unknown name.
 fn explain(message: &str) -> (String, Option<String>) {
     let message = message.trim_end();
+    // Types as users know them, not as Rust calls them.
+    let named = ["usize", "u64", "u32"].map(|name| (name, "a whole number, 0 or more"));
+    let named = named
+        .into_iter()
+        .chain([("f32", "a number"), ("f64", "a number")]);
+    let message = named.fold(message.to_owned(), |text, (name, known)| {
+        text.replace(&format!("expected {name}"), &format!("expected {known}"))
+    });
+    let message = message.as_str();
     let mut quoted = message.split('`').skip(1).step_by(2);
     let name = quoted.next().map(str::to_owned);
     if !message.starts_with("unknown ") {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::RunError;
+use crate::file::remove_unfinished;
 
 /// File in the run folder; it stays there, only the system's lock on it counts.
 const FILE: &str = ".lock";
@@ -15,7 +16,7 @@ const FILE: &str = ".lock";
 pub struct Lock(#[allow(dead_code, reason = "closing the file gives the lock back")] File);
 
 impl Lock {
-    /// Takes the folder.
+    /// Takes the folder, and removes the temporary files that a killed process has left there.
     ///
     /// # Errors
     /// [`RunError::Busy`] if another process has it; or the file cannot be made.
@@ -31,7 +32,14 @@ impl Lock {
             source,
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                let removed = remove_unfinished(dir);
+                removed.map_err(|source| RunError::File {
+                    path: dir.into(),
+                    source,
+                })?;
+                Ok(Self(file))
+            }
             Err(TryLockError::WouldBlock) => Err(RunError::Busy { dir: dir.into() }),
             Err(TryLockError::Error(source)) => Err(RunError::File { path, source }),
         }
@@ -47,7 +55,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Lock::take(dir.path()).unwrap();
         let error = Lock::take(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("another `trainer fit`"), "{error}");
+        assert!(error.contains("another `trainer` is writing"), "{error}");
         drop(first);
         Lock::take(dir.path()).unwrap();
     }
