@@ -84,6 +84,7 @@ fn conv2d<M: Lanes>(
     let signed = input.dtype != DType::U8;
     let mut accs = [[0; WIDTH]; BLOCK];
     let mut best = [0; BLOCK];
+    let mut start = [0; BLOCK];
     let mut taps = [[0; WIDTH / 2]; SECTION];
     let mut block = Block {
         conv,
@@ -95,12 +96,13 @@ fn conv2d<M: Lanes>(
         centre: if signed { 0 } else { 128 },
         first: 0,
         count: 0,
+        start: &mut start,
         accs: &mut accs,
         best: &mut best,
         taps: &mut taps,
     };
     for first in (0..channels).step_by(BLOCK) {
-        (block.first, block.count) = (first, BLOCK.min(channels - first));
+        block.begin(first, BLOCK.min(channels - first));
         let mut at = [0; 2];
         match conv.pool {
             Some(pool) => {
@@ -180,6 +182,8 @@ struct Block<'a> {
     centre: i32,
     first: usize,
     count: usize,
+    /// What the accumulators begin with.
+    start: &'a mut [i32; BLOCK],
     accs: &'a mut [[i32; WIDTH]; BLOCK],
     /// What is stored next: one accumulator per channel.
     best: &'a mut [i32; BLOCK],
@@ -187,6 +191,16 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// Goes to the channels from `first` on.
+    #[inline(always)]
+    fn begin(&mut self, first: usize, count: usize) {
+        (self.first, self.count) = (first, count);
+        for (j, start) in self.start.iter_mut().take(count).enumerate() {
+            let channel = first + j;
+            *start = bias_of(self.conv.bias, channel) + self.facts.sum(channel) * self.centre;
+        }
+    }
+
     /// The maximum over the positions of one pooling window.
     #[inline(always)]
     fn pooled<M: Lanes>(&mut self, pool: &Window, [row, column]: [usize; 2]) {
@@ -234,9 +248,8 @@ impl Block<'_> {
                 ]
             }),
         };
-        for (j, accs) in self.accs.iter_mut().take(self.count).enumerate() {
-            let channel = self.first + j;
-            *accs = [bias_of(conv.bias, channel) + self.facts.sum(channel) * self.centre; WIDTH];
+        for (accs, &start) in self.accs.iter_mut().zip(&*self.start).take(self.count) {
+            *accs = [start; WIDTH];
         }
         let block = Layout::block(conv.weights.per_channel);
         let from = self.first / 2 * block;
