@@ -4,7 +4,7 @@
 use std::env;
 
 /// Every set of kernels: [`runtime::Kernels`].
-const SETS: [&str; 2] = ["portable", "lanes"];
+const SETS: [&str; 3] = ["portable", "lanes", "dsp"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -24,10 +24,16 @@ fn main() {
     if target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base") {
         println!("cargo::rustc-cfg=armv6m");
     }
+    // The assembler must be told of the DSP extension where the architecture leaves it open.
+    println!("cargo::rustc-check-cfg=cfg(optional_dsp)");
+    if target.starts_with("thumbv8m.main") {
+        println!("cargo::rustc-cfg=optional_dsp");
+    }
 }
 
 fn for_target(target: &str) -> &'static str {
     match target.split('-').next().unwrap_or_default() {
+        "thumbv7em" | "thumbv8m.main" => "dsp",
         "thumbv6m" | "thumbv7m" | "thumbv8m.base" => "lanes",
         _ => "portable",
     }

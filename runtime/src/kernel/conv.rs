@@ -1,21 +1,16 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, Value, bias_of, part, store};
+use super::{BLOCK, Span, bias_of, part, store, widen};
 use crate::op::{Conv, Tensor};
-use crate::weight::Layout;
+use crate::shape::DType;
+use crate::weight::{Layout, Weights};
 
 /// Values of a window that are widened at a time.
 const CHUNK: usize = 64;
 
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
-pub(super) fn conv2d<X: Value>(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let groups = usize::from(conv.groups.get());
     let size = output.dtype.size();
     let group_channels = (usize::from(output.shape.c) / groups).max(1);
@@ -34,7 +29,7 @@ pub(super) fn conv2d<X: Value>(
                     let mut best = [i32::MIN; BLOCK];
                     let count = BLOCK.min(out.len() / size.max(1));
                     if let Some(best) = best.get_mut(..count) {
-                        window::<X>(conv, input, x, [oy, ox], first, group, best);
+                        window(conv, input, x, [oy, ox], first, group, best);
                         store(&conv.post, output.dtype, first, best, out);
                     }
                 }
@@ -45,7 +40,7 @@ pub(super) fn conv2d<X: Value>(
 
 /// Maximum over the pooling window of the accumulators of the channels from `first` on.
 #[inline(always)]
-fn window<X: Value>(
+fn window(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],
@@ -75,10 +70,8 @@ fn window<X: Value>(
                 input.shape.w,
             );
             match conv.weights.layout {
-                Layout::Ohwi | Layout::Ohwi2o => {
-                    rows::<X>(conv, input, x, v, h, first, group, best)
-                }
-                Layout::Hwo => depthwise::<X>(conv, input, x, v, h, first, best),
+                Layout::Ohwi | Layout::Ohwi2o => rows(conv, input, x, v, h, first, group, best),
+                Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
             }
         }
     }
@@ -88,7 +81,7 @@ fn window<X: Value>(
 /// of the weights (positions outside the map as 0); each chunk serves all channels of the block.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
-fn rows<X: Value>(
+fn rows(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],
@@ -107,24 +100,10 @@ fn rows<X: Value>(
     for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
         *acc = bias_of(conv.bias, first + j);
     }
-    let mut chunk = Chunk::new();
+    let mut chunk = Chunk::new(input.dtype);
     let mut multiply = |start: usize, values: &[i16]| {
         let accs = accs.get_mut(..best.len()).unwrap_or_default();
-        if conv.weights.layout == Layout::Ohwi2o {
-            // Blocks of channels begin at an even one.
-            let blocks = conv.weights.blocks().skip(first / 2);
-            for (accs, block) in accs.chunks_mut(2).zip(blocks) {
-                let pairs = part(block, 2 * start, 2 * values.len()).as_chunks::<2>().0;
-                for (acc, sum) in accs.iter_mut().zip(dot_pairs(values, pairs)) {
-                    *acc += sum;
-                }
-            }
-            return;
-        }
-        for (j, acc) in accs.iter_mut().enumerate() {
-            let at = (first + j) * conv.weights.per_channel + start;
-            *acc += dot_wide(values, part(conv.weights.bytes, at, values.len()));
-        }
+        multiply(&conv.weights, first, start, values, accs);
     };
     for ky in 0..kh {
         let row = ky.wrapping_sub(v.skip);
@@ -135,11 +114,11 @@ fn rows<X: Value>(
         let at = ((v.start + row) * columns + h.start) * ci;
         chunk.zeros(h.skip * depth, &mut multiply);
         if groups == 1 {
-            chunk.values::<X>(part(x, at, h.len * ci), &mut multiply);
+            chunk.values(part(x, at, h.len * ci), &mut multiply);
         } else {
             for kx in 0..h.len {
                 let values = part(x, at + kx * ci + group * depth, depth);
-                chunk.values::<X>(values, &mut multiply);
+                chunk.values(values, &mut multiply);
             }
         }
         chunk.zeros((kw - h.skip - h.len) * depth, &mut multiply);
@@ -150,8 +129,30 @@ fn rows<X: Value>(
     }
 }
 
+/// Adds `values`, which are values `start..` of a window, times the weights of the channels from `first` on.
+#[inline(never)]
+fn multiply(weights: &Weights<'_>, first: usize, start: usize, values: &[i16], accs: &mut [i32]) {
+    if weights.layout == Layout::Ohwi2o {
+        // Blocks of channels begin at an even one.
+        let blocks = weights.blocks().skip(first / 2);
+        for (accs, block) in accs.chunks_mut(2).zip(blocks) {
+            let pairs = part(block, 2 * start, 2 * values.len()).as_chunks::<2>().0;
+            for (acc, sum) in accs.iter_mut().zip(dot_pairs(values, pairs)) {
+                *acc += sum;
+            }
+        }
+        return;
+    }
+    for (j, acc) in accs.iter_mut().enumerate() {
+        let at = (first + j) * weights.per_channel + start;
+        *acc += dot_wide(values, part(weights.bytes, at, values.len()));
+    }
+}
+
 /// Values of a window, widened to 16 bits, that wait for their multiplication.
 struct Chunk {
+    /// Stored type of the values.
+    dtype: DType,
     values: [i16; CHUNK],
     len: usize,
     /// Position in the window of the first value.
@@ -160,8 +161,9 @@ struct Chunk {
 
 impl Chunk {
     #[inline(always)]
-    fn new() -> Self {
+    fn new(dtype: DType) -> Self {
         Self {
+            dtype,
             values: [0; CHUNK],
             len: 0,
             start: 0,
@@ -169,13 +171,13 @@ impl Chunk {
     }
 
     #[inline(always)]
-    fn values<X: Value>(&mut self, mut values: &[u8], multiply: &mut impl FnMut(usize, &[i16])) {
+    fn values(&mut self, mut values: &[u8], multiply: &mut impl FnMut(usize, &[i16])) {
         while !values.is_empty() {
             let room = self.values.get_mut(self.len..).unwrap_or_default();
             let count = room.len().min(values.len());
             let (now, later) = values.split_at_checked(count).unwrap_or((values, &[]));
             for (to, &from) in room.iter_mut().zip(now) {
-                *to = X::widen(from) as i16;
+                *to = widen(self.dtype, from) as i16;
             }
             self.advance(count, multiply);
             values = later;
@@ -237,7 +239,7 @@ fn dot_pairs(x: &[i16], w: &[[u8; 2]]) -> [i32; 2] {
 
 /// One map position; weights `[kh][kw][co]`, one output channel per input channel.
 #[inline(always)]
-fn depthwise<X: Value>(
+fn depthwise(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],
@@ -260,7 +262,7 @@ fn depthwise<X: Value>(
             let values = part(x, x_at, best.len());
             let weights = part(conv.weights.bytes, w_at, best.len());
             for ((acc, &value), &weight) in accs.iter_mut().zip(values).zip(weights) {
-                *acc += X::widen(value) * i32::from(weight as i8);
+                *acc += widen(input.dtype, value) * i32::from(weight as i8);
             }
         }
     }

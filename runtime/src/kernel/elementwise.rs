@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{I8, U8, Value, requantized};
+use super::{requantized, widen};
 use crate::fixed::requantize;
 use crate::op::{Add, Affine, AffineParam, Tensor};
 use crate::shape::DType;
@@ -68,13 +68,5 @@ pub(super) fn add(
                 acc,
             ));
         }
-    }
-}
-
-#[inline(always)]
-fn widen(dtype: DType, byte: u8) -> i32 {
-    match dtype {
-        DType::U8 => U8::widen(byte),
-        DType::I8 | DType::I32 => I8::widen(byte),
     }
 }

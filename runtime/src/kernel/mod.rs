@@ -1,13 +1,22 @@
 //! Compute routines, and the one place that chooses among them.
 
+#[cfg(all(kernels = "dsp", target_arch = "arm"))]
+mod arm;
 mod conv;
 mod dense;
+#[cfg(any(feature = "encode", kernels = "dsp"))]
+mod dsp;
 mod elementwise;
 #[cfg(any(feature = "encode", kernels = "lanes"))]
 mod lanes;
 mod pool;
 #[cfg(all(kernels = "lanes", target_arch = "arm"))]
 mod thumb;
+#[cfg(all(
+    any(feature = "encode", kernels = "dsp"),
+    not(all(kernels = "dsp", target_arch = "arm"))
+))]
+mod twin;
 
 use core::cell::Cell;
 
@@ -15,6 +24,8 @@ use crate::fixed::requantize;
 use crate::op::{Kind, Op, Post, Tensor};
 use crate::shape::DType;
 
+#[cfg(all(kernels = "dsp", target_arch = "arm"))]
+use arm::Core as DspCore;
 #[cfg(all(
     any(feature = "encode", kernels = "lanes"),
     not(all(kernels = "lanes", target_arch = "arm"))
@@ -22,6 +33,11 @@ use crate::shape::DType;
 use lanes::twin::Twin as LanesCore;
 #[cfg(all(kernels = "lanes", target_arch = "arm"))]
 use thumb::Core as LanesCore;
+#[cfg(all(
+    any(feature = "encode", kernels = "dsp"),
+    not(all(kernels = "dsp", target_arch = "arm"))
+))]
+use twin::Twin as DspCore;
 
 /// A set of kernels. All give the same bits; the portable ones define them. A build chooses one by its target's name
 /// (`build.rs`); on the host, with feature `encode`, all of them run, on a software twin of the core's instructions.
@@ -32,15 +48,19 @@ pub enum Kernels {
     Portable,
     /// Cortex-M without the DSP extension: M0, M0+, M3.
     Lanes,
+    /// Cortex-M with the DSP extension: M4, M7, M33, M55.
+    Dsp,
 }
 
 impl Kernels {
     /// Every set.
-    pub const ALL: &'static [Self] = &[Self::Portable, Self::Lanes];
+    pub const ALL: &'static [Self] = &[Self::Portable, Self::Lanes, Self::Dsp];
 
     /// The set that this build runs.
     pub const CHOSEN: Self = if cfg!(kernels = "lanes") {
         Self::Lanes
+    } else if cfg!(kernels = "dsp") {
+        Self::Dsp
     } else {
         Self::Portable
     };
@@ -50,6 +70,7 @@ impl Kernels {
         match self {
             Self::Portable => "portable",
             Self::Lanes => "lanes",
+            Self::Dsp => "dsp",
         }
     }
 }
@@ -81,12 +102,23 @@ impl Value for I8 {
     }
 }
 
+/// A stored byte as a number.
+#[inline(always)]
+fn widen(dtype: DType, byte: u8) -> i32 {
+    match dtype {
+        DType::U8 => U8::widen(byte),
+        DType::I8 | DType::I32 => I8::widen(byte),
+    }
+}
+
 /// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]
         Kernels::Lanes => lanes::run::<LanesCore>(op, arena),
+        #[cfg(any(feature = "encode", kernels = "dsp"))]
+        Kernels::Dsp => dsp::run::<DspCore>(op, arena),
         _ => portable(op, arena),
     }
 }
@@ -99,6 +131,8 @@ fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8
     Some((x, y))
 }
 
+/// The definition of the arithmetic. Its frame is not part of another set's.
+#[inline(never)]
 fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
     match &op.kind {
@@ -123,8 +157,7 @@ fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
         kind => {
             let (x, y) = input_output(arena, input, output)?;
             match (kind, input.dtype) {
-                (Kind::Conv(conv), DType::U8) => conv::conv2d::<U8>(conv, input, x, output, y),
-                (Kind::Conv(conv), _) => conv::conv2d::<I8>(conv, input, x, output, y),
+                (Kind::Conv(conv), _) => conv::conv2d(conv, input, x, output, y),
                 (Kind::Dense(dense), DType::U8) => dense::dense::<U8>(dense, x, output.dtype, y),
                 (Kind::Dense(dense), _) => dense::dense::<I8>(dense, x, output.dtype, y),
                 (Kind::MaxPool(window), DType::U8) => {

@@ -1,0 +1,73 @@
+//! Kernels for cores with the DSP extension (Cortex-M4, M7, M33, M55): safe loops over a few multiply-accumulate routines
+//! on pairs of 16-bit values. `docs/kernels.md` gives their instruction budgets.
+//!
+//! The activations of up to four map positions are gathered once, widened to pairs of 16 bits, into a buffer on the stack; all
+//! output channels then read them from there, two channels (one block of [`Layout::Ohwi2o`]) by four positions at a time.
+
+mod conv;
+mod dense;
+mod gather;
+mod offsets;
+
+use super::{input_output, portable};
+use crate::op::{Kind, Op};
+use crate::weight::Layout;
+pub(super) use offsets::Offsets;
+
+/// Multiply-accumulate on pairs: the routines that a core has instructions for.
+///
+/// A pair is a word with two i16, the first in the low half. A word of weights is `w[c][k], w[c+1][k], w[c][k+1], w[c+1][k+1]`
+/// (each an i8), as in [`Layout::Ohwi2o`]; a word of activations holds values `k` and `k + 1` of one position.
+pub(super) trait Dsp {
+    /// Widens bytes (i8 if `signed`, else u8) to pairs: bytes `4 i..4 i + 4` become words `2 i` and `2 i + 1` of lane `p`.
+    /// Up to the shorter of both.
+    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [[u32; 4]], p: usize);
+    /// `words[i][p]` becomes the pair of bytes (i8 if `signed`, else u8) of `values[p]` at the `i`th pair of offsets.
+    /// Nothing happens if a slice is shorter than the offsets reach.
+    fn list4(signed: bool, values: [&[u8]; 4], offsets: &Offsets, words: &mut [[u32; 4]]);
+    /// For each block of `acts.len()` words of weights: the maximum over the four positions of both channels' sums.
+    /// Blocks without weights stay as they are.
+    fn max4(acts: &[[u32; 4]], weights: &[[u8; 4]], maxima: &mut [[i32; 2]]);
+    /// `sums[channel][position] += sum of products`, one block, over the shorter of activations and weights.
+    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [[i32; 4]; 2]);
+    /// `sums[channel] += sum of products`, one block, one position, over the shorter of activations and weights.
+    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut [i32; 2]);
+    /// `out[i] = saturate(round_half_even((sums[i] + bias[i]) * 2^-shifts[i]))`, to i8 if `signed`, else to u8, over the shortest
+    /// of all; one shift serves all channels. Shifts are 1..=31.
+    fn requantize(sums: &[i32], bias: &[[u8; 4]], shifts: &[u8], signed: bool, out: &mut [u8]);
+}
+
+/// Words per position of the buffer of activations.
+const STEPS: usize = 144;
+
+/// Widened activations: word `k / 2` of position `p`.
+type Buffer = [[u32; 4]; STEPS];
+
+/// Runs an operator, or leaves it to the portable kernels: all but convolutions without groups and dense layers, if their
+/// weights come in blocks.
+pub(super) fn run<D: Dsp>(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+    let (input, output) = (op.input, op.output);
+    match &op.kind {
+        Kind::Conv(layer) if layer.weights.layout == Layout::Ohwi2o => {
+            let (x, y) = input_output(arena, input, output)?;
+            conv::conv2d::<D>(layer, input, x, output, y);
+            Some(())
+        }
+        Kind::Dense(layer) if layer.weights.layout == Layout::Ohwi2o => {
+            let (x, y) = input_output(arena, input, output)?;
+            dense::dense::<D>(layer, input, x, output.dtype, y);
+            Some(())
+        }
+        _ => portable(op, arena),
+    }
+}
+
+/// A stored byte as the low half of a pair whose high half is 0.
+#[inline(always)]
+fn half(signed: bool, byte: u8) -> u32 {
+    if signed {
+        u32::from(byte as i8 as u16)
+    } else {
+        u32::from(byte)
+    }
+}
