@@ -6,9 +6,10 @@ use super::*;
 fn pages() -> Vec<Page> {
     let root = shell::root();
     let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
-    let mut folders = vec![PathBuf::from("docs")];
+    let mut folders = vec![PathBuf::from("docs"), PathBuf::from("models")];
     for entry in fs::read_dir(root.join("models")).unwrap() {
-        folders.push(Path::new("models").join(entry.unwrap().file_name()));
+        let folder = Path::new("models").join(entry.unwrap().file_name());
+        folders.extend(root.join(&folder).is_dir().then_some(folder));
     }
     for folder in folders {
         for entry in fs::read_dir(root.join(&folder)).unwrap() {
