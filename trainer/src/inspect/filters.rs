@@ -210,7 +210,10 @@ mod tests {
         let page = image::load_from_memory(&png).unwrap().to_rgb8();
         let red = page.pixels().filter(|p| **p == sheet::signed(1.0)).count();
         assert_eq!(red, 64, "one square of 8 x 8 pixels");
-        assert!(!page.pixels().any(|p| p.0[2] > p.0[0] + 40), "no blue");
+        assert!(
+            !page.pixels().any(|p| p.0[2] > p.0[0].saturating_add(40)),
+            "no blue"
+        );
     }
 
     #[test]
