@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::{
     augment::Augmenter,
     dataset::Labelled,
+    ops::kernel::zeros,
     preprocess::Preprocess,
     random::{Purpose, generator, permutation},
     recipe::Augment,
@@ -122,25 +123,23 @@ impl Iterator for Batches<'_> {
             None => self.next + i,
         };
         let len = self.data.images.shape.len();
-        let mut x = vec![0.0; n * len];
-        x.par_chunks_exact_mut(len)
-            .enumerate()
-            .for_each(|(i, out)| {
-                let image = self.data.images.get(position(i));
-                match &self.augment {
-                    None => self.preprocess.apply(image, out),
-                    Some(augment) => {
-                        let mut random = generator(
-                            augment.seed,
-                            Purpose::Augment,
-                            augment.epoch,
-                            position(i) as u64,
-                        );
-                        let distorted = augment.augmenter.apply(image, &mut random);
-                        self.preprocess.apply(&distorted, out);
-                    }
+        let images = (0..n).into_par_iter();
+        let (x, _) = zeros::chunks(n * len, len, images, |i, out| {
+            let image = self.data.images.get(position(i));
+            match &self.augment {
+                None => self.preprocess.apply(image, out),
+                Some(augment) => {
+                    let mut random = generator(
+                        augment.seed,
+                        Purpose::Augment,
+                        augment.epoch,
+                        position(i) as u64,
+                    );
+                    let distorted = augment.augmenter.apply(image, &mut random);
+                    self.preprocess.apply(&distorted, out);
                 }
-            });
+            }
+        });
         let labels = (0..n).map(|i| self.data.labels[position(i)]).collect();
         self.next += n;
         Some(Batch { n, x, labels })

@@ -16,6 +16,7 @@ use crate::{
     ema::Average,
     loss,
     network::{Mode, Network},
+    ops,
     optimizer::{Optimizer, StateError},
     preprocess::Preprocess,
     recipe::Recipe,
@@ -329,8 +330,9 @@ impl<'a> Training<'a> {
             seed: recipe.train.seed,
             step,
         };
-        let (logits, loss) = loss::logits_and_objective(&recipe.train.loss, network, batch, mode)?;
-        let value = loss.to_scalar::<f32>()?;
+        let (logits, loss) = loss::logits_and_loss(&recipe.train.loss, network, batch, mode)?;
+        // the penalties stay outside candle's graph: their gradients are added in place
+        let value = loss.to_scalar::<f32>()? + penalty(network)?;
         if !value.is_finite() {
             return Err(self.not_finite("the loss", value, Some(batch)));
         }
@@ -338,7 +340,10 @@ impl<'a> Training<'a> {
         let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
         for parameter in network.parameters() {
             if let Some(gradient) = store.get(parameter.var.as_tensor()) {
-                gradients.insert(parameter.name.clone(), gradient.detach());
+                let weight = parameter.var.as_tensor();
+                let gradient =
+                    ops::penalty::add_gradient(parameter.regularizer, weight, gradient.detach())?;
+                gradients.insert(parameter.name.clone(), gradient);
                 // a variable: changes in place
                 weights.insert(parameter.name.clone(), parameter.var.as_tensor().clone());
             }
@@ -461,15 +466,20 @@ pub fn evaluate(
         right += loss::correct(&logits, &batch.labels)?;
         seen += batch.n;
     }
-    let penalty = match loss::penalty(network.parameters())? {
-        Some(penalty) => penalty.to_scalar::<f32>()?,
-        None => 0.0,
-    };
+    let penalty = penalty(network)?;
     let seen = seen.max(1);
     Ok((
         (sum / seen as f64) as f32 + penalty,
         right as f32 / seen as f32,
     ))
+}
+
+/// Sum of all penalties.
+fn penalty(network: &Network) -> Result<f32, candle_core::Error> {
+    match loss::penalty(network.parameters())? {
+        Some(penalty) => penalty.to_scalar(),
+        None => Ok(0.0),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::{Dataset, Images},
+    ops::kernel::{self, Level},
     recipe::{PreprocessMode, Statistics},
 };
 
@@ -59,20 +60,22 @@ impl Preprocess {
     /// If `out` has another length than `pixels`, or the statistics are of another shape.
     pub fn apply(&self, pixels: &[u8], out: &mut [f32]) {
         assert_eq!(pixels.len(), out.len(), "one output per pixel");
-        let pairs = out.iter_mut().zip(pixels);
-        match self {
-            Self::None => pairs.for_each(|(y, &x)| *y = x.into()),
-            Self::Unit => pairs.for_each(|(y, &x)| *y = f32::from(x) / 255.0),
-            Self::Global { mean, std } => {
-                pairs.for_each(|(y, &x)| *y = (f32::from(x) - mean) / std);
-            }
-            Self::PerPixel { mean, std } => {
-                assert_eq!(pixels.len(), mean.len(), "statistics of this shape");
-                for (((y, &x), mean), std) in pairs.zip(mean).zip(std) {
-                    *y = (f32::from(x) - mean) / std;
+        kernel::compiled(Level::detect(), || {
+            let pairs = out.iter_mut().zip(pixels);
+            match self {
+                Self::None => pairs.for_each(|(y, &x)| *y = x.into()),
+                Self::Unit => pairs.for_each(|(y, &x)| *y = f32::from(x) / 255.0),
+                Self::Global { mean, std } => {
+                    pairs.for_each(|(y, &x)| *y = (f32::from(x) - mean) / std);
+                }
+                Self::PerPixel { mean, std } => {
+                    assert_eq!(pixels.len(), mean.len(), "statistics of this shape");
+                    for (((y, &x), mean), std) in pairs.zip(mean).zip(std) {
+                        *y = (f32::from(x) - mean) / std;
+                    }
                 }
             }
-        }
+        });
     }
 }
 

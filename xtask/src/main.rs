@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod bench_mcu;
+mod bench_train;
 mod book;
 mod firmware;
 mod host;
@@ -88,6 +89,8 @@ enum Job {
         #[command(subcommand)]
         check: soak::Check,
     },
+    /// Training speed beside PyTorch and Keras, in turns on the same data
+    BenchTrain(bench_train::Options),
     /// Type-check the CUDA feature (fetches nvcc from PyPI into target/)
     CheckCuda,
 }
@@ -132,6 +135,7 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Walkthrough => book::walk_through(),
         Job::SupplyChain => supply_chain::check(),
         Job::Soak { check } => soak::run(check),
+        Job::BenchTrain(options) => bench_train::run(&options),
         Job::CheckCuda => python::check_cuda(),
     }
 }

@@ -20,16 +20,21 @@ const TAPS: usize = 4;
 pub struct Forward<'a> {
     plan: &'a Plan,
     level: Level,
-    /// `[k, co]`.
-    kernel: Packed,
-    /// As many values as the packed kernel has columns.
+    kernel: Kernel,
+    /// As many values as output channels, rounded up to whole vectors.
     bias: Vec<f32>,
     /// Of each of the `k` products: its input relative to the window's start.
     products: Vec<u32>,
     /// If pooled in registers: window start of every pixel, pooling window by window; else empty.
     starts: Vec<u32>,
-    /// Pooled in registers and by Winograd's products.
-    winograd: Option<Winograd>,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    /// `[k, co]`.
+    Packed(Packed),
+    /// Pooled in registers.
+    Winograd(Winograd),
 }
 
 impl<'a> Forward<'a> {
@@ -40,15 +45,18 @@ impl<'a> Forward<'a> {
     pub fn new(level: Level, plan: &'a Plan, weights: &[f32], bias: &[f32]) -> Self {
         assert_eq!(weights.len(), plan.k() * plan.co);
         assert_eq!(bias.len(), plan.co);
-        let kernel = Packed::new(level, weights, plan.k(), plan.co, [plan.co, 1]);
         let mut bias = bias.to_vec();
-        bias.resize(kernel.padded(), 0.0);
+        bias.resize(plan.co.next_multiple_of(level.lanes()), 0.0);
         let products = (0..plan.geometry.size[0])
             .flat_map(|ky| (0..plan.run()).map(move |j| (ky * plan.pitch() + j) as u32))
             .collect();
         let cheap = matches!(plan.activation, Activation::Relu | Activation::Linear);
         let pooled = plan.pooled_starts().filter(|_| cheap);
         let winograd = Winograd::new(level, plan, weights).filter(|_| pooled.is_some());
+        let kernel = match winograd {
+            Some(winograd) => Kernel::Winograd(winograd),
+            None => Kernel::Packed(Packed::new(level, weights, plan.k(), plan.co, [plan.co, 1])),
+        };
         Self {
             plan,
             level,
@@ -56,7 +64,6 @@ impl<'a> Forward<'a> {
             bias,
             products,
             starts: pooled.unwrap_or_default(),
-            winograd,
         }
     }
 
@@ -72,29 +79,36 @@ impl<'a> Forward<'a> {
         assert_eq!(taps.len(), if plan.pool.is_some() { out.len() } else { 0 });
         let largest = |values: &[u32]| values.iter().max().map_or(0, |&v| v as usize);
         assert!(largest(&self.starts) + largest(&self.products) < x.len());
-        if let Some(winograd) = &self.winograd {
-            let lens = Winograd::buffers(plan, self.level, self.level.rows());
-            return scratch::with(lens, |buffers| {
-                dispatch(
-                    self.level,
-                    Transformed(self, winograd, x, out, taps, buffers),
-                );
-            });
-        }
+        let kernel = match &self.kernel {
+            Kernel::Winograd(winograd) => {
+                let lens = Winograd::buffers(plan, self.level, self.level.rows());
+                return scratch::with(lens, |buffers| {
+                    let job = Transformed(self, winograd, x, out, taps, buffers);
+                    dispatch(self.level, job);
+                });
+            }
+            Kernel::Packed(kernel) => kernel,
+        };
         if !self.starts.is_empty() {
-            return dispatch(self.level, Pooled(self, x, out, taps));
+            return dispatch(self.level, Pooled(self, kernel, x, out, taps));
         }
-        banded::sample(self.level, plan, x, (&self.kernel, &self.bias), out, taps);
+        banded::sample(self.level, plan, x, (kernel, &self.bias), out, taps);
     }
 }
 
-struct Pooled<'a>(&'a Forward<'a>, &'a [f32], &'a mut [f32], &'a mut [u8]);
+struct Pooled<'a>(
+    &'a Forward<'a>,
+    &'a Packed,
+    &'a [f32],
+    &'a mut [f32],
+    &'a mut [u8],
+);
 
 impl Job for Pooled<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self(forward, x, out, taps) = self;
+        let Self(forward, kernel, x, out, taps) = self;
         let co = forward.plan.co;
         let windows = forward.starts.len() / TAPS;
         let together = V::ROWS / TAPS;
@@ -106,9 +120,9 @@ impl Job for Pooled<'_> {
             // SAFETY: the CPU has V (trait); `starts` has `W * TAPS` values
             unsafe {
                 match count {
-                    1 => windows_of::<V, 4, 1>(forward, x, starts, out, taps),
-                    2 => windows_of::<V, 8, 2>(forward, x, starts, out, taps),
-                    _ => windows_of::<V, 12, 3>(forward, x, starts, out, taps),
+                    1 => windows_of::<V, 4, 1>(forward, kernel, x, starts, out, taps),
+                    2 => windows_of::<V, 8, 2>(forward, kernel, x, starts, out, taps),
+                    _ => windows_of::<V, 12, 3>(forward, kernel, x, starts, out, taps),
                 }
             }
         }
@@ -178,8 +192,8 @@ unsafe fn tiles<V: Vector, const P: usize>(
     // SAFETY: this function's own condition
     unsafe {
         let mut column = 0;
-        while column < forward.kernel.padded() {
-            if forward.kernel.padded() - column >= 2 * V::LANES {
+        while column < forward.bias.len() {
+            if forward.bias.len() - column >= 2 * V::LANES {
                 winograd::products::<V, P, 2>(winograd, ci, column, inputs, sums);
                 for tile in 0..P {
                     for n in 0..2 {
@@ -243,6 +257,7 @@ unsafe fn maximum_of<V: Vector>(
 #[inline(always)]
 unsafe fn windows_of<V: Vector, const P: usize, const W: usize>(
     forward: &Forward<'_>,
+    kernel: &Packed,
     x: &[f32],
     starts: &[u32],
     out: &mut [f32],
@@ -251,21 +266,21 @@ unsafe fn windows_of<V: Vector, const P: usize, const W: usize>(
     // SAFETY: this function's own condition
     unsafe {
         let mut column = 0;
-        while column < forward.kernel.padded() {
-            if forward.kernel.padded() - column >= 2 * V::LANES {
-                let sum = products::<V, P, W, 2>(forward, x, starts, column);
-                maxima::<V, P, W, 2>(forward, &sum, column, out, taps);
+        while column < forward.bias.len() {
+            if forward.bias.len() - column >= 2 * V::LANES {
+                let sum = products::<V, P, W, 2>(forward, kernel, x, starts, column);
+                maxima::<V, P, 2>(forward, &sum, column, out, taps);
                 column += 2 * V::LANES;
             } else {
-                let sum = products::<V, P, W, 1>(forward, x, starts, column);
-                maxima::<V, P, W, 1>(forward, &sum, column, out, taps);
+                let sum = products::<V, P, W, 1>(forward, kernel, x, starts, column);
+                maxima::<V, P, 1>(forward, &sum, column, out, taps);
                 column += V::LANES;
             }
         }
     }
 }
 
-/// `bias + sum of products` of the `P = W * TAPS` pixels of `W` pooling windows and `N` vectors of channels from `column` on.
+/// The sums of products of the `P = W * TAPS` pixels of `W` pooling windows and `N` vectors of channels from `column` on.
 ///
 /// # Safety
 /// The CPU has `V`; `starts` has `P` values of `forward.starts`; `x` is checked against these; `column` begins a panel of `N`
@@ -273,6 +288,7 @@ unsafe fn windows_of<V: Vector, const P: usize, const W: usize>(
 #[inline(always)]
 unsafe fn products<V: Vector, const P: usize, const W: usize, const N: usize>(
     forward: &Forward<'_>,
+    kernel: &Packed,
     x: &[f32],
     starts: &[u32],
     column: usize,
@@ -285,12 +301,8 @@ unsafe fn products<V: Vector, const P: usize, const W: usize, const N: usize>(
     unsafe {
         let from: [*const f32; W] =
             std::array::from_fn(|w| x.as_ptr().add(*starts.get_unchecked(w * TAPS) as usize));
-        let mut bias = [V::splat(0.0); N];
-        for (n, bias) in bias.iter_mut().enumerate() {
-            *bias = V::load(forward.bias.as_ptr().add(column + n * V::LANES));
-        }
-        let mut sum = [bias; P];
-        let mut weights = forward.kernel.panel(column);
+        let mut sum = [[V::splat(0.0); N]; P];
+        let mut weights = kernel.panel(column);
         for &product in &forward.products {
             let product = product as usize;
             let mut weight = [V::splat(0.0); N];
@@ -314,41 +326,25 @@ unsafe fn products<V: Vector, const P: usize, const W: usize, const N: usize>(
     }
 }
 
-/// Stores the activated maximum of every window and its position.
+/// Finishes every window of a panel of `N` vectors from `column` on.
 ///
 /// # Safety
 /// The CPU has `V`.
 #[inline(always)]
-unsafe fn maxima<V: Vector, const P: usize, const W: usize, const N: usize>(
+#[allow(clippy::needless_range_loop)]
+unsafe fn maxima<V: Vector, const P: usize, const N: usize>(
     forward: &Forward<'_>,
     sum: &[[V; N]; P],
     column: usize,
     out: &mut [f32],
     taps: &mut [u8],
 ) {
-    let co = forward.plan.co;
-    let relu = forward.plan.activation == Activation::Relu;
-    for window in 0..W {
+    for (window, pixels) in sum.chunks_exact(TAPS).enumerate() {
         for n in 0..N {
-            let c = column + n * V::LANES;
-            if c >= co {
-                continue;
-            }
-            // SAFETY: the CPU has V
+            let pixels = [pixels[0][n], pixels[1][n], pixels[2][n], pixels[3][n]];
+            // SAFETY: the CPU has V; a panel is within the padded channels
             unsafe {
-                let mut best = sum[window * TAPS][n];
-                let mut tap = V::splat(0.0);
-                for t in 1..TAPS {
-                    let value = sum[window * TAPS + t][n];
-                    tap = value.select_gt(best, V::splat(t as f32), tap);
-                    best = value.select_gt(best, value, best);
-                }
-                if relu {
-                    best = V::splat(0.0).max(best);
-                }
-                let to = window * co + c..window * co + co.min(c + V::LANES);
-                store(best, &mut out[to.clone()]);
-                store_u8(tap, &mut taps[to]);
+                maximum_of(forward, pixels, window, column + n * V::LANES, out, taps);
             }
         }
     }

@@ -13,10 +13,13 @@
 //!
 //! Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, section 4.1.
 
+use rayon::prelude::*;
+
 use super::Plan;
 use crate::ops::kernel::{
     self, Level,
     gemm::{self, Packed},
+    scratch,
     vector::Vector,
 };
 
@@ -42,35 +45,41 @@ impl Winograd {
             return None;
         }
         let len = ci * co;
-        let mut points = vec![0.0; POINTS * len];
-        kernel::compiled(level, || {
-            let mut at = 0;
-            while at < len {
-                let n = BLOCK.min(len - at);
-                let mut g = [[[0.0; BLOCK]; 3]; 3];
-                for (tap, g) in g.as_flattened_mut().iter_mut().enumerate() {
-                    g[..n].copy_from_slice(&weights[tap * len + at..][..n]);
-                }
-                let rows = g.map(|[a, b, c]| transform_weights(a, b, c));
-                for x in 0..4 {
-                    let column = transform_weights(rows[0][x], rows[1][x], rows[2][x]);
-                    for (y, values) in column.iter().enumerate() {
-                        points[(y * 4 + x) * len + at..][..n].copy_from_slice(&values[..n]);
-                    }
-                }
-                at += n;
-            }
+        let kernels = scratch::with([POINTS * len], |[points]| {
+            kernel::compiled(level, || transform_kernel(weights, points));
+            points
+                .par_chunks_exact(len)
+                .with_min_len(POINTS / 2)
+                .map(|point| Packed::new(level, point, ci, co, [co, 1]))
+                .collect()
         });
-        let pack = |point: &[f32]| Packed::new(level, point, ci, co, [co, 1]);
-        Some(Self {
-            kernels: points.chunks_exact(ci * co).map(pack).collect(),
-        })
+        Some(Self { kernels })
     }
 
     /// Values of the buffers for `tiles` tiles: transformed inputs, and sums of a panel of `2 * lanes` channels.
     pub(super) fn buffers(plan: &Plan, level: Level, tiles: usize) -> [usize; 2] {
         let ci = plan.geometry.input.c;
         [POINTS * tiles * ci, POINTS * tiles * 2 * level.lanes()]
+    }
+}
+
+/// `G g G'` of the 9 planes of weights `[ci, co]`: 16 planes.
+#[inline(always)]
+fn transform_kernel(weights: &[f32], points: &mut [f32]) {
+    let len = weights.len() / 9;
+    for at in (0..len).step_by(BLOCK) {
+        let n = BLOCK.min(len - at);
+        let mut g = [[[0.0; BLOCK]; 3]; 3];
+        for (tap, g) in g.as_flattened_mut().iter_mut().enumerate() {
+            g[..n].copy_from_slice(&weights[tap * len + at..][..n]);
+        }
+        let rows = g.map(|[a, b, c]| transform_weights(a, b, c));
+        for x in 0..4 {
+            let column = transform_weights(rows[0][x], rows[1][x], rows[2][x]);
+            for (y, values) in column.iter().enumerate() {
+                points[(y * 4 + x) * len + at..][..n].copy_from_slice(&values[..n]);
+            }
+        }
     }
 }
 
@@ -114,24 +123,25 @@ pub(super) unsafe fn inputs<V: Vector>(plan: &Plan, x: &[f32], starts: &[u32], t
     let (ci, pitch) = (plan.geometry.input.c, plan.pitch());
     let tiles = starts.len();
     for (tile, &start) in starts.iter().enumerate() {
-        for c in (0..ci).step_by(V::LANES) {
+        for channel in (0..ci).step_by(V::LANES) {
             // SAFETY: this function's own condition
             unsafe {
-                let from = x.as_ptr().add(start as usize + c);
-                let mut rows = [[V::splat(0.0); 4]; 4];
-                for (column, rows) in rows.iter_mut().enumerate() {
-                    let from = from.add(column * ci);
-                    *rows = transform_inputs([
+                let from = x.as_ptr().add(start as usize + channel);
+                let mut columns = [[V::splat(0.0); 4]; 4];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let from = from.add(x * ci);
+                    *column = transform_inputs([
                         V::load(from),
                         V::load(from.add(pitch)),
                         V::load(from.add(2 * pitch)),
                         V::load(from.add(3 * pitch)),
                     ]);
                 }
-                for y in 0..4 {
-                    let row = transform_inputs([rows[0][y], rows[1][y], rows[2][y], rows[3][y]]);
+                let [a, b, c, d] = columns;
+                for (y, (((a, b), c), d)) in a.into_iter().zip(b).zip(c).zip(d).enumerate() {
+                    let row = transform_inputs([a, b, c, d]);
                     for (x, value) in row.into_iter().enumerate() {
-                        let at = ((y * 4 + x) * tiles + tile) * ci + c;
+                        let at = ((y * 4 + x) * tiles + tile) * ci + channel;
                         value.store(to.as_mut_ptr().add(at));
                     }
                 }
