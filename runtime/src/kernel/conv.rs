@@ -170,7 +170,7 @@ impl Chunk {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn values(&mut self, mut values: &[u8], multiply: &mut impl FnMut(usize, &[i16])) {
         while !values.is_empty() {
             let room = self.values.get_mut(self.len..).unwrap_or_default();
@@ -184,7 +184,7 @@ impl Chunk {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn zeros(&mut self, mut count: usize, multiply: &mut impl FnMut(usize, &[i16])) {
         while count > 0 {
             let room = self.values.get_mut(self.len..).unwrap_or_default();

@@ -78,36 +78,12 @@ impl Kernels {
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
 
-/// How a stored byte becomes a number.
-trait Value {
-    fn widen(byte: u8) -> i32;
-}
-
-/// 0..=255.
-struct U8;
-/// -128..=127.
-struct I8;
-
-impl Value for U8 {
-    #[inline(always)]
-    fn widen(byte: u8) -> i32 {
-        i32::from(byte)
-    }
-}
-
-impl Value for I8 {
-    #[inline(always)]
-    fn widen(byte: u8) -> i32 {
-        i32::from(byte as i8)
-    }
-}
-
 /// A stored byte as a number.
 #[inline(always)]
 fn widen(dtype: DType, byte: u8) -> i32 {
     match dtype {
-        DType::U8 => U8::widen(byte),
-        DType::I8 | DType::I32 => I8::widen(byte),
+        DType::U8 => i32::from(byte),
+        DType::I8 | DType::I32 => i32::from(byte as i8),
     }
 }
 
@@ -156,17 +132,12 @@ fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
         }
         kind => {
             let (x, y) = input_output(arena, input, output)?;
-            match (kind, input.dtype) {
-                (Kind::Conv(conv), _) => conv::conv2d(conv, input, x, output, y),
-                (Kind::Dense(dense), DType::U8) => dense::dense::<U8>(dense, x, output.dtype, y),
-                (Kind::Dense(dense), _) => dense::dense::<I8>(dense, x, output.dtype, y),
-                (Kind::MaxPool(window), DType::U8) => {
-                    pool::max_pool::<U8>(window, input, x, output, y);
-                }
-                (Kind::MaxPool(window), _) => pool::max_pool::<I8>(window, input, x, output, y),
-                (Kind::AvgPool(pool), DType::U8) => pool::avg_pool::<U8>(pool, input, x, output, y),
-                (Kind::AvgPool(pool), _) => pool::avg_pool::<I8>(pool, input, x, output, y),
-                (Kind::Affine(_) | Kind::Table(_) | Kind::Add(_), _) => {}
+            match kind {
+                Kind::Conv(conv) => conv::conv2d(conv, input, x, output, y),
+                Kind::Dense(dense) => dense::dense(dense, input.dtype, x, output.dtype, y),
+                Kind::MaxPool(window) => pool::max_pool(window, input, x, output, y),
+                Kind::AvgPool(pool) => pool::avg_pool(pool, input, x, output, y),
+                Kind::Affine(_) | Kind::Table(_) | Kind::Add(_) => {}
             }
         }
     }
@@ -230,10 +201,10 @@ fn bias_of(bias: &[[u8; 4]], channel: usize) -> i32 {
 
 /// `sum_i x[i] * w[i]`, over the shorter of the two.
 #[inline(always)]
-fn dot<X: Value>(x: &[u8], w: &[u8]) -> i32 {
+fn dot(input: DType, x: &[u8], w: &[u8]) -> i32 {
     x.iter()
         .zip(w)
-        .map(|(&x, &w)| X::widen(x) * i32::from(w as i8))
+        .map(|(&x, &w)| widen(input, x) * i32::from(w as i8))
         .sum()
 }
 

@@ -1,13 +1,13 @@
 //! Standalone pooling.
 
-use super::{BLOCK, Span, Value, part, store};
+use super::{BLOCK, Span, part, store, widen};
 use crate::op::{AvgPool, Tensor, Window};
 use crate::shape::DType;
 
 /// Folds the values of each window, channel by channel, and hands blocks of channels to `finish`
 /// (first channel, folded values, their bytes of the output).
 #[inline(always)]
-fn pool<X: Value>(
+fn pool(
     window: &Window,
     input: Tensor,
     x: &[u8],
@@ -45,7 +45,7 @@ fn pool<X: Value>(
                         let at = (iy * columns + ix) * channels;
                         let values = part(x, at + first, BLOCK.min(channels - first.min(channels)));
                         for (acc, &value) in accs.iter_mut().zip(values) {
-                            *acc = fold(*acc, X::widen(value));
+                            *acc = fold(*acc, widen(input.dtype, value));
                         }
                     }
                 }
@@ -56,15 +56,9 @@ fn pool<X: Value>(
 }
 
 /// Maximum over each window; positions outside the map are ignored. Same type in and out.
-pub(super) fn max_pool<X: Value>(
-    window: &Window,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(super) fn max_pool(window: &Window, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let fold = (i32::MIN, |a: i32, b: i32| a.max(b));
-    pool::<X>(window, input, x, output, y, fold, |_, accs, out| {
+    pool(window, input, x, output, y, fold, |_, accs, out| {
         for (y, &acc) in out.iter_mut().zip(accs.iter()) {
             *y = acc as u8;
         }
@@ -72,16 +66,10 @@ pub(super) fn max_pool<X: Value>(
 }
 
 /// `acc = multiplier * sum(window)`, then requantization.
-pub(super) fn avg_pool<X: Value>(
-    avg: &AvgPool<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(super) fn avg_pool(avg: &AvgPool<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let dtype: DType = output.dtype;
     let fold = (0, |a: i32, b: i32| a + b);
-    pool::<X>(
+    pool(
         &avg.window,
         input,
         x,
