@@ -20,6 +20,16 @@ pub trait Backend {
     fn device_time(&self) -> Option<Duration> {
         None
     }
+
+    /// Time that a device spends in each operator of the model, in the order of the file, on one image and by its own
+    /// clock; `None` on the host.
+    ///
+    /// # Errors
+    /// As [`Backend::logits`].
+    fn operator_times(&mut self, image: &[u8]) -> Result<Option<Vec<Duration>>, BackendError> {
+        let _ = image;
+        Ok(None)
+    }
 }
 
 /// Why a backend gave no logits.

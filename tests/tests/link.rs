@@ -6,8 +6,8 @@ use std::{
 };
 
 use protocol::{
-    DeviceError, FrameError, Info, Packet, Request, Response, SelfTest, Source, UNREADABLE, decode,
-    encode,
+    DeviceError, FrameError, Info, Packet, Request, Response, SelfTest, Source, Storage,
+    UNREADABLE, decode, encode,
 };
 use verifier::link::{Client, LinkError, Port, target};
 
@@ -81,6 +81,27 @@ const CLASSIFIED: Response<'static> = Response::Classified {
     ticks: 99,
 };
 
+fn info() -> Info<'static> {
+    Info {
+        protocol: protocol::VERSION,
+        board: "board",
+        model: "model",
+        recipe_hash: [0; 32],
+        model_crc: 0,
+        model_len: 0,
+        source: Source::BuiltIn,
+        arena_len: 0,
+        input: [1; 3],
+        classes: 1,
+        kernels: "",
+        ticks_per_second: 1,
+        self_test: SelfTest::Absent,
+        storage: Storage::Ram,
+        max_model_len: 0,
+        stack: None,
+    }
+}
+
 #[test]
 fn an_answer_is_found_behind_noise_and_late_answers() {
     let mut client = client(|request| {
@@ -135,19 +156,7 @@ fn another_protocol_version_is_named() {
     let mut client = client(|request| {
         let info = Info {
             protocol: protocol::VERSION + 1,
-            board: "board",
-            model: "model",
-            recipe_hash: [0; 32],
-            model_crc: 0,
-            model_len: 0,
-            source: Source::BuiltIn,
-            arena_len: 0,
-            input: [1; 3],
-            classes: 1,
-            kernels: "",
-            ticks_per_second: 1,
-            self_test: SelfTest::Absent,
-            max_model_len: 0,
+            ..info()
         };
         frame(request.sequence, Response::Info(info))
     });
@@ -181,6 +190,61 @@ fn an_upload_is_cut_into_the_devices_chunks() {
             }
             other => panic!("{other:?}"),
         };
+        frame(request.sequence, body)
+    });
+    assert_eq!(client.upload(&file).unwrap(), 77);
+}
+
+/// The device did what it was asked, but its answer was lost, so it is asked again.
+#[test]
+fn an_upload_survives_lost_answers() {
+    let file = vec![9; 600];
+    let mut received = 0;
+    let mut lost = false;
+    let mut loading = true;
+    let mut client = client(move |request| {
+        let body = match request.body {
+            Request::LoadBegin { .. } => Response::Loading {
+                received: 0,
+                max_chunk: 300,
+            },
+            Request::LoadChunk { offset, bytes } if offset == received => {
+                received += bytes.len() as u32;
+                lost = !lost;
+                Response::Loading {
+                    received,
+                    max_chunk: 300,
+                }
+            }
+            Request::LoadChunk { offset, .. } => {
+                lost = false;
+                Response::Error(DeviceError::ChunkOffset {
+                    expected: received,
+                    got: offset,
+                })
+            }
+            Request::LoadCommit if loading => {
+                loading = false;
+                lost = true;
+                Response::Loaded { model_crc: 77 }
+            }
+            Request::LoadCommit => {
+                lost = false;
+                Response::Error(DeviceError::NotLoading)
+            }
+            Request::Info => Response::Info(Info {
+                model_crc: 77,
+                ..info()
+            }),
+            other => panic!("{other:?}"),
+        };
+        if lost {
+            // In its place something that makes the host ask again: what it sent was damaged, it seems.
+            return frame(
+                UNREADABLE,
+                Response::Error(DeviceError::Frame(FrameError::Crc)),
+            );
+        }
         frame(request.sequence, body)
     });
     assert_eq!(client.upload(&file).unwrap(), 77);

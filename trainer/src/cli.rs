@@ -223,7 +223,7 @@ pub struct QuantizeArgs {
 #[command(after_help = "\
 Examples:
   trainer verify runs/mnist --layers
-  trainer verify runs/mnist --against qemu:mps2-an386 --limit 100
+  trainer verify runs/mnist --against qemu:mps2-an386 --limit 100 --timing
   trainer verify runs/mnist --against serial:/dev/ttyACM0")]
 pub struct VerifyArgs {
     /// Run folder
@@ -240,6 +240,9 @@ pub struct VerifyArgs {
     /// Compare every intermediate tensor too
     #[arg(long)]
     pub layers: bool,
+    /// Time every operator on the device; in QEMU, count executed instructions
+    #[arg(long)]
+    pub timing: bool,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,
@@ -299,14 +302,18 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  trainer flash runs/mnist --board nrf52840-dk")]
+Examples:
+  trainer flash runs/mnist --board nrf52840-dk
+  trainer flash runs/mnist --board raspberry-pi-pico --probe 2e8a:000c --dry-run")]
 pub struct FlashArgs {
     /// Run folder
     pub dir: PathBuf,
     /// Board name, see `trainer devices`
     #[arg(long)]
     pub board: String,
+    /// Which probe, if several are connected, as `probe-rs list` names it
+    #[arg(long, value_name = "VID:PID[:SERIAL]")]
+    pub probe: Option<String>,
     /// Print what would be done
     #[arg(long)]
     pub dry_run: bool,

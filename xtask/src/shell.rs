@@ -42,6 +42,17 @@ pub fn run(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
+/// Runs the command, which has to fail; returns what it printed.
+pub fn failure_of(command: &mut Command) -> Result<String, Failure> {
+    let line = line(command);
+    println!("\n$ {line}    (has to fail)");
+    match command.output() {
+        Ok(output) if output.status.success() => Err(Failure(format!("`{line}` did not fail"))),
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(Failure(format!("`{line}` did not start: {error}"))),
+    }
+}
+
 /// Standard output of a command that succeeds, else `None`.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;

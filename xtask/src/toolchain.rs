@@ -42,19 +42,23 @@ impl Toolchain {
             target,
         ]))
         .is_some_and(|folder| Path::new(&folder).join("").is_dir());
-        if installed {
-            return Ok(Self::Rustup);
-        }
-        if [DEBIAN_CARGO, DEBIAN_RUSTC, DEBIAN_SOURCES]
+        let debian = [DEBIAN_CARGO, DEBIAN_RUSTC, DEBIAN_SOURCES]
             .iter()
-            .all(|path| Path::new(path).exists())
-        {
-            return Ok(Self::Debian);
+            .all(|path| Path::new(path).exists());
+        Self::choose(target, installed, debian)
+    }
+
+    fn choose(target: &str, installed: bool, debian: bool) -> Result<Self, Failure> {
+        if installed {
+            Ok(Self::Rustup)
+        } else if debian {
+            Ok(Self::Debian)
+        } else {
+            Err(Failure(format!(
+                "Rust target {target} is missing: run `rustup target add {target}` \
+                 (or, on Debian without rustup's servers, `apt-get install {DEBIAN_RUST}`)"
+            )))
         }
-        Err(Failure(format!(
-            "Rust target {target} is missing: run `rustup target add {target}` \
-             (or, on Debian without rustup's servers, `apt-get install {DEBIAN_RUST}`)"
-        )))
     }
 
     /// `cargo SUBCOMMAND --target T`, in the repository's root. Arguments of the project follow.
@@ -190,4 +194,28 @@ pub fn setup(install: bool) -> Result<(), Failure> {
         )?;
     }
     require_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_target_says_how_to_get_it() {
+        let target = "thumbv6m-none-eabi";
+        let failure = Toolchain::choose(target, false, false).unwrap_err().0;
+        assert!(
+            failure.contains("rustup target add thumbv6m-none-eabi"),
+            "{failure}"
+        );
+        assert!(failure.contains("apt-get install rustc-web"), "{failure}");
+        assert_eq!(
+            Toolchain::choose(target, true, true).ok(),
+            Some(Toolchain::Rustup)
+        );
+        assert_eq!(
+            Toolchain::choose(target, false, true).ok(),
+            Some(Toolchain::Debian)
+        );
+    }
 }

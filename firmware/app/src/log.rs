@@ -20,6 +20,11 @@ pub(crate) fn model(info: &Info<'_>) {
             info.arena_len,
             info.classes
         );
+        defmt::info!(
+            "room for an uploaded model: {=u32} bytes of {}",
+            info.max_model_len,
+            info.storage
+        );
         match info.self_test {
             SelfTest::Failed { .. } => defmt::error!("self-test {}", info.self_test),
             SelfTest::Passed | SelfTest::Absent => defmt::info!("self-test {}", info.self_test),

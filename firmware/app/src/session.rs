@@ -8,7 +8,10 @@ use protocol::{
 use runtime::{Logits, Model};
 use serde::{Serialize, Serializer};
 
-use crate::{Board, log, upload::Upload};
+use crate::{
+    Board, Event, Mark, Place, log,
+    upload::{Upload, storage},
+};
 
 /// Largest number of operators that a profile reports; those after it are not timed.
 const MAX_OPERATORS: usize = 32;
@@ -34,23 +37,25 @@ const CHUNK_OVERHEAD: usize = frame_capacity(1024, 0, 0) - 1024;
 pub(crate) enum Switch {
     /// Back to the built-in model.
     BuiltIn,
-    /// To the model of `len` bytes in the spare memory.
+    /// To the model of `len` bytes in the spare place.
     Uploaded { len: usize },
 }
 
 /// One model in use.
-pub(crate) struct Session<'s, 'd, B> {
+pub(crate) struct Session<'s, 'd, B, P> {
     board: &'s mut B,
     model: &'s Model<'s>,
     source: Source,
     self_test: SelfTest,
     arena: &'s mut [u8],
     decoder: &'s mut Decoder<'d>,
-    spare: &'s mut [u8],
+    spare: &'s mut P,
+    /// For the spare place; its `len` is filled in.
+    next: Mark,
     upload: Upload,
 }
 
-impl<'s, 'd, B: Board> Session<'s, 'd, B> {
+impl<'s, 'd, B: Board, P: Place> Session<'s, 'd, B, P> {
     /// Runs the self-test and logs what is in use.
     pub fn new(
         board: &'s mut B,
@@ -58,7 +63,8 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
         source: Source,
         arena: &'s mut [u8],
         decoder: &'s mut Decoder<'d>,
-        spare: &'s mut [u8],
+        spare: &'s mut P,
+        next: Mark,
     ) -> Self {
         let self_test = self_test(model, arena);
         let upload = Upload::default();
@@ -70,6 +76,7 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
             arena,
             decoder,
             spare,
+            next,
             upload,
         };
         log::model(&session.info());
@@ -79,12 +86,31 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
     /// Answers until the model changes.
     pub fn run(mut self) -> Result<Switch, B::End> {
         loop {
-            let byte = self.board.read()?;
-            if self.decoder.push(byte)
-                && let Some(switch) = self.answer()
-            {
-                return Ok(switch);
+            match self.board.wait()? {
+                Event::Byte(byte) => {
+                    if self.decoder.push(byte)
+                        && let Some(switch) = self.answer()
+                    {
+                        return Ok(switch);
+                    }
+                }
+                Event::Button => self.show_golden(),
             }
+        }
+    }
+
+    /// Classifies the model's golden image and shows its class.
+    fn show_golden(&mut self) {
+        if let Some(golden) = self.model.golden()
+            && let Ok(Response::Classified { argmax, .. }) = classify(
+                self.board,
+                self.model,
+                self.self_test,
+                self.arena,
+                golden.image,
+            )
+        {
+            self.board.show(argmax.into());
         }
     }
 
@@ -113,7 +139,7 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
                     ),
                     Request::LoadBegin { len } => self
                         .upload
-                        .begin(len, self.spare.len())
+                        .begin(len, self.spare)
                         .map(|()| loading(0, capacity)),
                     Request::LoadChunk { offset, bytes } => self
                         .upload
@@ -121,13 +147,26 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
                         .map(|received| loading(received, capacity)),
                     Request::LoadCommit => self.upload.finish().and_then(|len| {
                         let crc = accept(self.spare, len, self.arena, capacity)?;
+                        let mark = Mark {
+                            len: len as u32,
+                            ..self.next
+                        };
+                        self.spare.keep(mark).map_err(storage)?;
                         switch = Some(Switch::Uploaded { len });
                         Ok(Response::Loaded { model_crc: crc })
                     }),
-                    Request::UseBuiltIn => {
-                        switch = Some(Switch::BuiltIn);
-                        Ok(Response::Switching)
-                    }
+                    Request::UseBuiltIn => match self.source {
+                        Source::BuiltIn => Ok(Response::Switching),
+                        Source::Uploaded => self
+                            .spare
+                            .begin()
+                            .and_then(|()| self.spare.keep(self.next))
+                            .map_err(storage)
+                            .map(|()| {
+                                switch = Some(Switch::BuiltIn);
+                                Response::Switching
+                            }),
+                    },
                 };
                 (sequence, result)
             }
@@ -166,7 +205,9 @@ impl<'s, 'd, B: Board> Session<'s, 'd, B> {
             kernels: runtime::KERNELS,
             ticks_per_second: self.board.ticks_per_second(),
             self_test: self.self_test,
-            max_model_len: self.spare.len() as u32,
+            storage: P::STORAGE,
+            max_model_len: self.spare.capacity() as u32,
+            stack: self.board.stack(),
         }
     }
 }
@@ -179,7 +220,7 @@ pub const fn frame_len(model: &Model<'_>) -> usize {
 fn loading<'a>(received: u32, capacity: usize) -> Answer<'a> {
     Response::Loading {
         received,
-        max_chunk: capacity.saturating_sub(CHUNK_OVERHEAD) as u32,
+        max_chunk: (capacity.saturating_sub(CHUNK_OVERHEAD) & !3) as u32,
     }
 }
 
@@ -259,14 +300,14 @@ fn profile<'a, B: Board>(
     Ok(Response::Profiled { operators })
 }
 
-/// Validates an uploaded file and proves it on this device; returns its CRC-32.
-fn accept(
-    memory: &[u8],
+/// Validates an uploaded file, as it is read back, and proves it on this device; returns its CRC-32.
+pub(crate) fn accept<P: Place>(
+    place: &P,
     len: usize,
     arena: &mut [u8],
     capacity: usize,
 ) -> Result<u32, DeviceError> {
-    let file = memory.get(..len).ok_or(DeviceError::InvalidModel)?;
+    let file = place.file(len).ok_or(DeviceError::InvalidModel)?;
     let model = Model::new(file).map_err(|_| DeviceError::InvalidModel)?;
     if model.arena_len() > arena.len() {
         return Err(arena_too_small(&model, arena.len()));

@@ -1,6 +1,8 @@
-//! A model on its way into the spare memory.
+//! A model on its way into the spare place.
 
 use protocol::DeviceError;
+
+use crate::{MemoryFailed, Place};
 
 /// Bytes received so far of an announced file. Chunks arrive in order, without gaps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,42 +17,52 @@ struct Progress {
 }
 
 impl Upload {
-    /// Forgets what was received and expects `len` bytes for a place of `max` bytes.
-    pub fn begin(&mut self, len: u32, max: usize) -> Result<(), DeviceError> {
+    /// Forgets what was received, and what is in `place`, and expects `len` bytes for it.
+    pub fn begin(&mut self, len: u32, place: &mut impl Place) -> Result<(), DeviceError> {
         self.progress = None;
-        match usize::try_from(len) {
-            Ok(len) if len <= max => {
-                self.progress = Some(Progress { received: 0, len });
-                Ok(())
-            }
-            _ => Err(DeviceError::ModelTooLarge {
-                max: max as u32,
-                got: len,
-            }),
+        if !len.is_multiple_of(4) {
+            return Err(DeviceError::Unaligned { len });
         }
+        if len as usize > place.capacity() {
+            return Err(DeviceError::ModelTooLarge {
+                max: place.capacity() as u32,
+                got: len,
+            });
+        }
+        place.begin().map_err(storage)?;
+        self.progress = Some(Progress {
+            received: 0,
+            len: len as usize,
+        });
+        Ok(())
     }
 
-    /// Copies a chunk to its place in `memory`; returns the number of bytes received so far.
+    /// Writes a chunk; returns the number of bytes received so far.
     pub fn chunk(
         &mut self,
         offset: u32,
         bytes: &[u8],
-        memory: &mut [u8],
+        place: &mut impl Place,
     ) -> Result<u32, DeviceError> {
-        let progress = self.progress.as_mut().ok_or(DeviceError::NotLoading)?;
-        let expected = progress.received as u32;
-        let out_of_place = DeviceError::ChunkOffset {
-            expected,
-            got: offset,
-        };
-        if offset != expected || bytes.len() > progress.len - progress.received {
-            return Err(out_of_place);
+        let Progress { received, len } = self.progress.ok_or(DeviceError::NotLoading)?;
+        let expected = received as u32;
+        if offset != expected || bytes.len() > len - received {
+            return Err(DeviceError::ChunkOffset {
+                expected,
+                got: offset,
+            });
         }
-        let end = progress.received + bytes.len();
-        let place = memory.get_mut(progress.received..end).ok_or(out_of_place)?;
-        place.copy_from_slice(bytes);
-        progress.received = end;
-        Ok(end as u32)
+        if !bytes.len().is_multiple_of(4) {
+            return Err(DeviceError::Unaligned {
+                len: bytes.len() as u32,
+            });
+        }
+        // What failed half-way cannot be written again without erasing: the upload is over.
+        self.progress = None;
+        place.write(received, bytes).map_err(storage)?;
+        let received = received + bytes.len();
+        self.progress = Some(Progress { received, len });
+        Ok(received as u32)
     }
 
     /// Length of the file, once it is complete. Ends the upload.
@@ -64,4 +76,9 @@ impl Upload {
             Some(Progress { len, .. }) => Ok(len),
         }
     }
+}
+
+/// Why a request to a place failed.
+pub(crate) fn storage(_: MemoryFailed) -> DeviceError {
+    DeviceError::Storage
 }

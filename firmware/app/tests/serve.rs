@@ -1,102 +1,17 @@
-//! The command loop on the host: a scripted board, small models made with the runtime's encoder.
+//! The command loop on the host: a scripted board, models in RAM.
 
-use app::{Board, Memory, serve};
+mod script;
+
+use app::{Event, Memory, Ram, serve};
 use proptest::prelude::*;
 use protocol::{
-    Decoder, DeviceError, Info, Packet, Request, Response, SelfTest, Source, UNREADABLE, encode,
+    Decoder, DeviceError, Packet, Request, Response, SelfTest, Source, Storage, UNREADABLE,
 };
-use runtime::{
-    Aligned, Model,
-    encode::{DType, ModelSpec, OpSpec, OutputActivation, Post, Shape, TensorSpec},
+use runtime::{Aligned, Model};
+use script::{
+    Answer, Ended, IMAGE, LOGITS, OTHER_LOGITS, Script, built_in, frame, frames, other, untrue,
+    with_info,
 };
-
-type Answer<'a> = Response<'a, Vec<i32>, Vec<u32>>;
-
-const IMAGE: [u8; 4] = [1, 2, 3, 200];
-
-/// A dense layer on a 2 x 2 image with the given weights for each of its classes.
-fn file(name: &str, weight: &[[i8; 4]], bias: &[i32]) -> Vec<u8> {
-    let classes = weight.len() as u16;
-    let tensor = |shape, dtype| TensorSpec { shape, dtype };
-    runtime::encode::encode(&ModelSpec {
-        name: name.into(),
-        recipe_hash: [7; 32],
-        tensors: vec![
-            tensor(Shape { h: 2, w: 2, c: 1 }, DType::U8),
-            tensor(
-                Shape {
-                    h: 1,
-                    w: 1,
-                    c: classes,
-                },
-                DType::I32,
-            ),
-        ],
-        ops: vec![OpSpec::Dense {
-            input: 0,
-            output: 1,
-            weight: weight.concat(),
-            bias: bias.to_vec(),
-            post: Post::default(),
-        }],
-        logit_exponents: vec![0; weight.len()],
-        output: OutputActivation::Softmax,
-        golden_image: Some(vec![9; 4]),
-    })
-    .unwrap()
-}
-
-fn built_in() -> Vec<u8> {
-    file(
-        "built-in",
-        &[[1, 0, 0, 0], [0, 1, 0, -1], [0, 0, 1, 1]],
-        &[10, 20, 30],
-    )
-}
-
-/// `IMAGE` through `built_in`, by hand.
-const LOGITS: [i32; 3] = [11, 20 + 2 - 200, 30 + 3 + 200];
-
-fn other() -> Vec<u8> {
-    file("other", &[[0, 0, 0, 100], [2, 2, 2, 2]], &[0, -5])
-}
-
-/// `IMAGE` through `other`, by hand.
-const OTHER_LOGITS: [i32; 2] = [20_000, 2 * 206 - 5];
-
-/// The end of the script.
-struct Ended;
-
-struct Script<I> {
-    input: I,
-    output: Vec<u8>,
-    time: u32,
-}
-
-impl<I: Iterator<Item = u8>> Board for Script<I> {
-    type End = Ended;
-
-    fn name(&self) -> &'static str {
-        "script"
-    }
-
-    fn read(&mut self) -> Result<u8, Ended> {
-        self.input.next().ok_or(Ended)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
-    }
-
-    fn ticks(&mut self) -> u32 {
-        self.time = self.time.wrapping_add(1 << 30);
-        self.time
-    }
-
-    fn ticks_per_second(&self) -> u32 {
-        1000
-    }
-}
 
 /// What the device answers to a stream of bytes, with room for uploads of `upload` bytes.
 fn answers(input: &[u8], upload: usize) -> Vec<u8> {
@@ -106,26 +21,15 @@ fn answers(input: &[u8], upload: usize) -> Vec<u8> {
 /// The same with another built-in model.
 fn answers_of(file: &[u8], input: &[u8], upload: usize) -> Vec<u8> {
     let model = Model::new(file).unwrap();
-    let mut board = Script {
-        input: input.iter().copied(),
-        output: Vec::new(),
-        time: 0,
-    };
+    let mut board = Script::new(input.iter().copied().map(Event::Byte));
     let (mut first, mut second) = (Aligned([0; 4096]), Aligned([0; 4096]));
     let memory = Memory {
         arena: &mut Aligned([0; 1024]).0,
         frame: &mut vec![0; app::frame_len(&model)],
-        uploads: [&mut first.0[..upload], &mut second.0[..upload]],
+        places: [Ram(&mut first.0[..upload]), Ram(&mut second.0[..upload])],
     };
     let Ended = serve(&mut board, &model, memory);
     board.output
-}
-
-fn frame(sequence: u16, body: Request<'_>) -> Vec<u8> {
-    let mut buffer = vec![0; 8192];
-    encode(&Packet { sequence, body }, &mut buffer)
-        .unwrap()
-        .to_vec()
 }
 
 /// Sends the requests, numbered from 1, and hands every answer to `check`.
@@ -135,23 +39,12 @@ fn converse(requests: &[Request<'_>], upload: usize, mut check: impl FnMut(usize
         input.extend(frame(i as u16 + 1, request));
     }
     let output = answers(&input, upload);
-    let mut frames: Vec<Vec<u8>> = output
-        .split(|&byte| byte == 0)
-        .map(<[u8]>::to_vec)
-        .collect();
-    assert_eq!(frames.pop(), Some(Vec::new()), "the last frame is complete");
+    let frames = frames(&output);
     assert_eq!(frames.len(), requests.len());
     for (i, mut bytes) in frames.into_iter().enumerate() {
         let packet: Packet<Answer<'_>> = protocol::decode(&mut bytes).unwrap();
         assert_eq!(packet.sequence, i as u16 + 1);
         check(i, packet.body);
-    }
-}
-
-fn with_info(answer: Answer<'_>, check: impl FnOnce(&Info<'_>)) {
-    match answer {
-        Response::Info(info) => check(&info),
-        other => panic!("{other:?}"),
     }
 }
 
@@ -166,6 +59,7 @@ fn it_says_what_runs() {
             );
             assert_eq!(info.model_len as usize, built_in().len());
             assert_eq!((info.source, info.max_model_len), (Source::BuiltIn, 0));
+            assert_eq!((info.storage, info.stack), (Storage::Ram, None));
             assert_eq!(info.self_test, SelfTest::Passed);
         });
     });
@@ -192,18 +86,6 @@ fn it_classifies() {
             assert_eq!(answer, expected);
         },
     );
-}
-
-/// A valid file that states another CRC-32 of its golden image's logits (`docs/format.md`: at byte 52; the
-/// file's own CRC at byte 12 covers all other bytes).
-fn untrue(mut file: Vec<u8>) -> Vec<u8> {
-    file[52] ^= 1;
-    let crc = runtime::crc::Crc::NEW
-        .update(&file[..12])
-        .update(&file[16..])
-        .finish();
-    file[12..16].copy_from_slice(&crc.to_le_bytes());
-    file
 }
 
 #[test]
@@ -310,23 +192,29 @@ fn an_upload_out_of_order_is_refused() {
         Request::LoadCommit,
         Request::LoadChunk {
             offset: 0,
-            bytes: &[1],
+            bytes: &[1; 4],
         },
         Request::LoadBegin { len: 5000 },
         Request::LoadBegin { len: 8 },
         Request::LoadChunk {
-            offset: 1,
-            bytes: &[1],
+            offset: 4,
+            bytes: &[1; 4],
         },
         Request::LoadChunk {
             offset: 0,
-            bytes: &[1; 9],
+            bytes: &[1; 12],
         },
         Request::LoadChunk {
             offset: 0,
             bytes: &[1; 4],
         },
         Request::LoadCommit,
+        Request::LoadBegin { len: 9 },
+        Request::LoadBegin { len: 8 },
+        Request::LoadChunk {
+            offset: 0,
+            bytes: &[1; 3],
+        },
     ];
     converse(&requests, 4096, |i, answer| {
         let error = match i {
@@ -337,7 +225,7 @@ fn an_upload_out_of_order_is_refused() {
             },
             4 => DeviceError::ChunkOffset {
                 expected: 0,
-                got: 1,
+                got: 4,
             },
             5 => DeviceError::ChunkOffset {
                 expected: 0,
@@ -347,10 +235,31 @@ fn an_upload_out_of_order_is_refused() {
                 received: 4,
                 len: 8,
             },
+            8 => DeviceError::Unaligned { len: 9 },
+            10 => DeviceError::Unaligned { len: 3 },
             _ => return assert!(matches!(answer, Response::Loading { .. })),
         };
         assert_eq!(answer, Response::Error(error), "request {i}");
     });
+}
+
+#[test]
+fn the_button_shows_the_class_of_the_golden_image() {
+    let file = built_in();
+    let model = Model::new(&file).unwrap();
+    let classify = frame(1, Request::Classify { image: &IMAGE });
+    let events = [Event::Button]
+        .into_iter()
+        .chain(classify.into_iter().map(Event::Byte));
+    let mut board = Script::new(events);
+    let memory = Memory {
+        arena: &mut Aligned([0; 1024]).0,
+        frame: &mut vec![0; app::frame_len(&model)],
+        places: [Ram(&mut []), Ram(&mut [])],
+    };
+    let Ended = serve(&mut board, &model, memory);
+    // The golden image is 9, 9, 9, 9: logits 19, 20, 48. `IMAGE` is of class 2 too.
+    assert_eq!(board.shown, [2, 2]);
 }
 
 #[test]

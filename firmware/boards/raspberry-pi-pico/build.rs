@@ -1,10 +1,10 @@
-//! Puts this chip's memory map where the linker script of cortex-m-rt looks for it.
+//! Links with the package's memory map, and with the second-stage boot loader of embassy-rp.
 
 fn main() {
-    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    std::fs::copy("memory.x", format!("{out}/memory.x")).expect("memory.x can be copied");
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     println!("cargo::rerun-if-changed=memory.x");
-    println!("cargo::rustc-link-search={out}");
+    // The script of cortex-m-rt includes `memory.x`.
+    println!("cargo::rustc-link-search={root}");
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     println!("cargo::rustc-link-arg-bins=-Tlink-rp.x");
     println!("cargo::rustc-link-arg-bins=-Tdefmt.x");

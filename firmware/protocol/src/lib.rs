@@ -20,7 +20,7 @@ mod message;
 pub use frame::{
     Decoder, EncodeError, FrameError, Packet, UNREADABLE, decode, encode, frame_capacity,
 };
-pub use message::{DeviceError, Info, Request, Response, SelfTest, Source};
+pub use message::{DeviceError, Info, Request, Response, SelfTest, Source, Stack, Storage};
 
 /// Version of the messages, reported in [`Info::protocol`]. Host and device must agree on it.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;

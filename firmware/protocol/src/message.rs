@@ -21,7 +21,7 @@ pub enum Request<'a> {
     /// Start the upload of a `model.fxp` of `len` bytes; forgets an unfinished upload.
     /// Answer: [`Response::Loading`].
     LoadBegin {
-        /// Bytes of the file.
+        /// Bytes of the file; a multiple of 4, as of every model file.
         len: u32,
     },
     /// The next bytes of the upload; `offset` must equal the number of bytes received so far.
@@ -29,13 +29,15 @@ pub enum Request<'a> {
     LoadChunk {
         /// Position of `bytes` in the file.
         offset: u32,
-        /// Part of the file.
+        /// Part of the file; a multiple of 4 bytes.
         bytes: &'a [u8],
     },
-    /// Validate the uploaded file, run its self-test and use it from now on. The model in use stays
-    /// if anything is wrong. Answer: [`Response::Loaded`].
+    /// Validate the uploaded file, run its self-test and use it from now on; where models are kept in
+    /// flash ([`Storage`]), after a reset too. The model in use stays if anything is wrong.
+    /// Answer: [`Response::Loaded`].
     LoadCommit,
-    /// Use the built-in model again. Answer: [`Response::Switching`].
+    /// Use the built-in model again, from now on as after [`Request::LoadCommit`].
+    /// Answer: [`Response::Switching`].
     UseBuiltIn,
 }
 
@@ -106,8 +108,31 @@ pub struct Info<'a> {
     pub ticks_per_second: u32,
     /// Result of the self-test.
     pub self_test: SelfTest,
-    /// Bytes of the largest model that can be uploaded; 0 if none.
+    /// Where uploaded models are kept.
+    pub storage: Storage,
+    /// Bytes of the largest model that can be uploaded now; 0 if none.
     pub max_model_len: u32,
+    /// The stack so far, where the board can tell.
+    pub stack: Option<Stack>,
+}
+
+/// Where uploaded models are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Storage {
+    /// Until the next reset.
+    Ram,
+    /// For good.
+    Flash,
+}
+
+/// Memory of the stack, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Largest extent since the start.
+    pub used: u32,
+    /// All that there is.
+    pub len: u32,
 }
 
 /// Where the model in use comes from.
@@ -169,6 +194,11 @@ pub enum DeviceError {
         /// Offset of the chunk.
         got: u32,
     },
+    /// The announced length, or that of a chunk, is no multiple of 4.
+    Unaligned {
+        /// The length.
+        len: u32,
+    },
     /// Commit before all bytes were received.
     Incomplete {
         /// Bytes received.
@@ -194,4 +224,6 @@ pub enum DeviceError {
     },
     /// The uploaded model gives other logits than its file states; it is not used.
     UploadSelfTestFailed,
+    /// The flash does not take what is written to it.
+    Storage,
 }

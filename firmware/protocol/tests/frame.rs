@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use protocol::{
-    Decoder, DeviceError, FrameError, Info, Packet, Request, Response, SelfTest, Source, encode,
-    frame_capacity,
+    Decoder, DeviceError, FrameError, Info, Packet, Request, Response, SelfTest, Source, Stack,
+    Storage, encode, frame_capacity,
 };
 
 type Reply<'a> = Response<'a, Vec<i32>, Vec<u32>>;
@@ -52,7 +52,12 @@ fn info_fits_the_smallest_frame() {
             expected: u32::MAX,
             got: u32::MAX,
         },
+        storage: Storage::Flash,
         max_model_len: u32::MAX,
+        stack: Some(Stack {
+            used: u32::MAX,
+            len: u32::MAX,
+        }),
     };
     let mut buffer = vec![0; frame_capacity(0, 0, 0)];
     encode(

@@ -15,6 +15,8 @@ use crate::backend::BackendError;
 
 /// Longest time for the answer to one try; a Cortex-M0 in QEMU on a busy machine needs below a second.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time for the answer once the device said that it could not read something.
+const HURRY: Duration = Duration::from_secs(1);
 /// Tries for one request: a frame that was damaged on the wire is sent again.
 const TRIES: usize = 3;
 /// Bytes of the largest answer that is accepted.
@@ -133,6 +135,11 @@ impl<P: Port> Client<P> {
         &mut self.port
     }
 
+    /// The port, for another client.
+    pub fn into_port(self) -> P {
+        self.port
+    }
+
     /// What runs on the device; `take` gets it while the answer lives.
     pub fn info<T>(&mut self, take: impl FnOnce(&Info<'_>) -> T) -> Result<T, LinkError> {
         self.ask(Request::Info, |response| match response {
@@ -194,18 +201,29 @@ impl<P: Port> Client<P> {
         })?;
         let mut offset = 0;
         while offset < file.len() {
-            let end = file.len().min(offset + chunk.max(1) as usize);
-            let bytes = &file[offset..end];
-            chunk = self.loading(Request::LoadChunk {
+            let end = file.len().min(offset + chunk.max(4) as usize);
+            let request = Request::LoadChunk {
                 offset: offset as u32,
-                bytes,
-            })?;
+                bytes: &file[offset..end],
+            };
+            match self.loading(request) {
+                Ok(max) => chunk = max,
+                // The device has this chunk already: its answer was lost, and the chunk was sent again.
+                Err(LinkError::Refused(DeviceError::ChunkOffset { expected, .. }))
+                    if expected as usize == end => {}
+                Err(error) => return Err(error),
+            }
             offset = end;
         }
-        self.ask(Request::LoadCommit, |response| match response {
+        let loaded = self.ask(Request::LoadCommit, |response| match response {
             Response::Loaded { model_crc } => Ok(model_crc),
             other => Err(unexpected(&other)),
-        })
+        });
+        match loaded {
+            // As above: the first of two requests may have done it.
+            Err(LinkError::Refused(DeviceError::NotLoading)) => self.info(|info| info.model_crc),
+            loaded => loaded,
+        }
     }
 
     /// Switches to the model that the firmware was built with.
@@ -255,7 +273,7 @@ impl<P: Port> Client<P> {
                 .write_all(&question)
                 .map_err(|error| self.lost(error))?;
             self.port.flush().map_err(|error| self.lost(error))?;
-            let deadline = Instant::now() + PATIENCE;
+            let mut deadline = Instant::now() + PATIENCE;
             while let Some(mut frame) = self.frame(deadline)? {
                 match decode::<Answer<'_>>(&mut frame) {
                     Ok(Packet { sequence, body }) if sequence == self.sequence => {
@@ -268,7 +286,10 @@ impl<P: Port> Client<P> {
                     Ok(Packet {
                         sequence: UNREADABLE,
                         body: Response::Error(error),
-                    }) => failure = LinkError::Refused(error),
+                    }) => {
+                        failure = LinkError::Refused(error);
+                        deadline = deadline.min(Instant::now() + HURRY);
+                    }
                     // A late answer to an earlier request, or noise.
                     Ok(_) | Err(_) => {}
                 }

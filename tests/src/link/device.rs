@@ -6,7 +6,7 @@ use runtime::Model;
 
 use super::{
     client::{Client, LinkError, Port},
-    qemu::Qemu,
+    qemu::{Qemu, Start},
     serial::Serial,
     target,
 };
@@ -20,6 +20,15 @@ pub struct Device<P> {
     description: String,
     ticks: u64,
     ticks_per_second: u32,
+    /// Whether the device's clock tells something about the device.
+    timed: bool,
+}
+
+/// How a target is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// In QEMU the time of the device is the number of executed instructions, at one nanosecond each.
+    pub count: bool,
 }
 
 /// Opens `qemu:MACHINE` (builds the firmware with the file's model and starts QEMU) or `serial:PORT`
@@ -27,7 +36,7 @@ pub struct Device<P> {
 ///
 /// # Errors
 /// A file that is no model, a target that does not exist, cannot be reached, or runs another model.
-pub fn open(target: &str, fxp: &Path) -> Result<Box<dyn Backend>, BackendError> {
+pub fn open(target: &str, fxp: &Path, options: Options) -> Result<Box<dyn Backend>, BackendError> {
     let file = std::fs::read(fxp)
         .map_err(|error| BackendError::Model(format!("{}: {error}", fxp.display())))?;
     let model = Model::new(&file).map_err(|error| BackendError::Model(error.to_string()))?;
@@ -38,9 +47,16 @@ pub fn open(target: &str, fxp: &Path) -> Result<Box<dyn Backend>, BackendError> 
     match target.split_once(':') {
         Some(("qemu", name)) => {
             let machine = target::machine(name).map_err(link)?;
+            Qemu::require().map_err(link)?;
             target::build(name, fxp).map_err(link)?;
-            let port = Qemu::start(machine, None).map_err(link)?;
-            Ok(Box::new(Device::new(port, target, &model)?))
+            let start = Start {
+                count: options.count,
+                ..Start::default()
+            };
+            let port = Qemu::start(machine, &start).map_err(link)?;
+            let mut device = Device::new(port, target, &model)?;
+            device.timed = options.count;
+            Ok(Box::new(device))
         }
         Some(("serial", path)) => {
             let port = Serial::open(path).map_err(link)?;
@@ -65,6 +81,7 @@ impl<P: Port> Device<P> {
             description: format!("{target} ({description})"),
             ticks: 0,
             ticks_per_second,
+            timed: true,
         })
     }
 }
@@ -72,14 +89,28 @@ impl<P: Port> Device<P> {
 fn prepare<P: Port>(client: &mut Client<P>, model: &Model<'_>) -> Result<(String, u32), LinkError> {
     match client.expect_model(model) {
         Err(other @ LinkError::OtherModel { .. }) => {
-            if client.info(|info| info.max_model_len as usize)? < model.file().len() {
-                return Err(other);
+            let fits = |client: &mut Client<P>| {
+                client.info(|info| info.max_model_len as usize >= model.file().len())
+            };
+            if !fits(client)? {
+                // An uploaded model may occupy the only place.
+                client.use_built_in()?;
+                match client.expect_model(model) {
+                    Err(LinkError::OtherModel { .. }) if fits(client)? => {}
+                    Err(LinkError::OtherModel { .. }) => return Err(other),
+                    built_in => return built_in.and_then(|()| describe(client)),
+                }
             }
             client.upload(model.file())?;
             client.expect_model(model)?;
         }
         result => result?,
     }
+    describe(client)
+}
+
+/// What answers, and the rate of its clock.
+fn describe<P: Port>(client: &mut Client<P>) -> Result<(String, u32), LinkError> {
     client.info(|info| {
         (
             format!("{}, kernels {}", info.board, info.kernels),
@@ -110,10 +141,25 @@ impl<P: Port> Backend for Device<P> {
     }
 
     fn device_time(&self) -> Option<Duration> {
-        let nanoseconds =
-            u128::from(self.ticks) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
-        Some(Duration::from_nanos(
-            u64::try_from(nanoseconds).unwrap_or(u64::MAX),
+        self.timed
+            .then(|| duration(self.ticks, self.ticks_per_second))
+    }
+
+    fn operator_times(&mut self, image: &[u8]) -> Result<Option<Vec<Duration>>, BackendError> {
+        let ticks = self
+            .client
+            .profile(image)
+            .map_err(|error| error.at(&self.target))?;
+        Ok(Some(
+            ticks
+                .into_iter()
+                .map(|ticks| duration(ticks.into(), self.ticks_per_second))
+                .collect(),
         ))
     }
+}
+
+fn duration(ticks: u64, per_second: u32) -> Duration {
+    let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(per_second.max(1));
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }

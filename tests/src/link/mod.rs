@@ -8,6 +8,6 @@ mod qemu;
 mod serial;
 
 pub use client::{Answer, Classified, Client, LinkError, Port};
-pub use device::{Device, open};
-pub use qemu::Qemu;
+pub use device::{Device, Options, open};
+pub use qemu::{Qemu, Start};
 pub use serial::Serial;

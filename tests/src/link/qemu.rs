@@ -1,4 +1,4 @@
-//! A QEMU process whose serial port is a TCP connection on this computer.
+//! A QEMU process whose serial port and monitor are TCP connections on this computer.
 
 use std::{
     io::{self, Read, Write},
@@ -17,46 +17,100 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Longest time until QEMU connects.
 const START: Duration = Duration::from_secs(20);
 
+/// How a machine is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
+    /// Another program than the one that `cargo xtask firmware` built.
+    pub elf: Option<&'a Path>,
+    /// File for what it logs: defmt frames over semihosting.
+    pub log: Option<&'a Path>,
+    /// Every instruction takes a nanosecond of the machine's time; else its clock is the computer's.
+    pub count: bool,
+}
+
 /// A running machine; it ends with this value.
 #[derive(Debug)]
 pub struct Qemu {
     process: Process,
     wire: TcpStream,
+    monitor: TcpStream,
 }
 
 impl Qemu {
-    /// Starts the machine with the firmware that `cargo xtask firmware` built. What it logs (defmt
-    /// frames over semihosting) goes to the file `log`.
+    /// Starts a machine.
     ///
     /// # Errors
     /// QEMU is missing or ends at once, or the firmware is not built.
-    pub fn start(machine: &Machine, log: Option<&Path>) -> Result<Self, String> {
-        let elf = target::elf(&machine.name)?;
-        // QEMU connects to us, so no port number has to be guessed.
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let log = match log {
+    pub fn start(machine: &Machine, start: &Start<'_>) -> Result<Self, String> {
+        let elf = match start.elf {
+            Some(path) => path.to_owned(),
+            None => target::elf(&machine.name)?,
+        };
+        let log = match start.log {
             Some(path) => std::fs::File::create(path)
                 .map_err(|error| format!("{}: {error}", path.display()))?
                 .into(),
             None => Stdio::null(),
         };
-        let child = Command::new(PROGRAM)
-            .args(["-M", &machine.name, "-display", "none", "-monitor", "none"])
-            .args(["-chardev", &format!("socket,id=wire,host=127.0.0.1,port={}", address.port())])
-            .args(["-serial", "chardev:wire"])
-            .args(["-semihosting-config", "enable=on,target=native"])
+        let (wire, monitor) = (Listener::new()?, Listener::new()?);
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["-M", &machine.name, "-display", "none"])
+            .args(["-chardev", &wire.device("wire"), "-serial", "chardev:wire"])
+            .args([
+                "-chardev",
+                &monitor.device("monitor"),
+                "-mon",
+                "chardev=monitor",
+            ])
+            .args(["-semihosting-config", "enable=on,target=native"]);
+        if start.count {
+            command.args(["-icount", "shift=0"]);
+        }
+        let child = command
             .arg("-kernel")
             .arg(elf)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| {
-                format!("{PROGRAM} does not start ({error}); install QEMU for Arm (Debian: `apt-get install qemu-system-arm`)")
-            })?;
-        accept(&listener, Process(child))
+            .map_err(|error| missing(&error))?;
+        let mut process = Process(child);
+        Ok(Self {
+            wire: wire.accept(&mut process)?,
+            monitor: monitor.accept(&mut process)?,
+            process,
+        })
     }
+
+    /// Says what to install if QEMU is missing.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn require() -> Result<(), String> {
+        Command::new(PROGRAM)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map(|_| ())
+            .map_err(|error| missing(&error))
+    }
+
+    /// Presses the machine's reset button: memory keeps its contents, but what the program file says is loaded again.
+    ///
+    /// # Errors
+    /// The connection to QEMU's monitor is lost.
+    pub fn reset(&mut self) -> io::Result<()> {
+        self.monitor.write_all(b"system_reset\n")
+    }
+}
+
+fn missing(error: &io::Error) -> String {
+    format!(
+        "{PROGRAM} does not start ({error}); install QEMU for Arm (Debian: `apt-get install qemu-system-arm`; else \
+         `cargo xtask setup` says what is missing)"
+    )
 }
 
 /// A child process that is ended when it is dropped.
@@ -84,31 +138,49 @@ impl Drop for Process {
     }
 }
 
-fn accept(listener: &TcpListener, mut process: Process) -> Result<Qemu, String> {
-    let text = |error: io::Error| error.to_string();
-    listener.set_nonblocking(true).map_err(text)?;
-    let deadline = Instant::now() + START;
-    let wire = loop {
-        match listener.accept() {
-            Ok((wire, _)) => break wire,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.to_string()),
-        }
-        if let Some(reason) = process.ended() {
-            return Err(reason);
-        }
-        if Instant::now() > deadline {
-            return Err(format!(
-                "{PROGRAM} did not connect within {} s",
-                START.as_secs()
-            ));
-        }
-        thread::sleep(Duration::from_millis(5));
-    };
-    wire.set_nonblocking(false).map_err(text)?;
-    wire.set_nodelay(true).map_err(text)?;
-    wire.set_read_timeout(Some(WAIT)).map_err(text)?;
-    Ok(Qemu { process, wire })
+/// A port that QEMU connects to, so that no port number has to be guessed.
+struct Listener(TcpListener);
+
+impl Listener {
+    fn new() -> Result<Self, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| error.to_string())?;
+        Ok(Self(listener))
+    }
+
+    /// QEMU's description of the other end.
+    fn device(&self, id: &str) -> String {
+        let port = self.0.local_addr().map_or(0, |address| address.port());
+        format!("socket,id={id},host=127.0.0.1,port={port}")
+    }
+
+    fn accept(&self, process: &mut Process) -> Result<TcpStream, String> {
+        let text = |error: io::Error| error.to_string();
+        let deadline = Instant::now() + START;
+        let wire = loop {
+            match self.0.accept() {
+                Ok((wire, _)) => break wire,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            if let Some(reason) = process.ended() {
+                return Err(reason);
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "{PROGRAM} did not connect within {} s",
+                    START.as_secs()
+                ));
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        wire.set_nonblocking(false).map_err(text)?;
+        wire.set_nodelay(true).map_err(text)?;
+        wire.set_read_timeout(Some(WAIT)).map_err(text)?;
+        Ok(wire)
+    }
 }
 
 impl Read for Qemu {

@@ -67,3 +67,23 @@ fn explain(path: &str, error: &serialport::Error) -> String {
     };
     format!("cannot open {path}: {error}; {advice}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_says_what_to_do() {
+        let explain = |kind| explain("/dev/ttyACM0", &serialport::Error::new(kind, "reason"));
+        let denied = explain(ErrorKind::Io(io::ErrorKind::PermissionDenied));
+        assert!(
+            denied.starts_with("cannot open /dev/ttyACM0: reason; "),
+            "{denied}"
+        );
+        assert!(denied.contains("usermod -aG dialout"), "{denied}");
+        for kind in [ErrorKind::NoDevice, ErrorKind::Io(io::ErrorKind::NotFound)] {
+            assert!(explain(kind).contains("`trainer devices`"));
+        }
+        assert!(explain(ErrorKind::Io(io::ErrorKind::ResourceBusy)).contains("another program"));
+    }
+}

@@ -22,6 +22,8 @@ pub struct Machine {
     pub flash: u64,
     /// Bytes of data memory.
     pub ram: u64,
+    /// Most bytes of stack.
+    pub stack: u64,
 }
 
 /// A real board.
@@ -40,6 +42,8 @@ pub struct Board {
     pub flash: u64,
     /// Bytes of RAM that the program may use.
     pub ram: u64,
+    /// Most bytes of stack.
+    pub stack: u64,
     /// `VID:PID` of the debugger or USB port.
     pub usb: Vec<String>,
 }

@@ -123,6 +123,7 @@ pub fn write_models(
         dir: &run.dir,
         against: "host",
         layers: false,
+        timing: false,
     };
     let mut verified = verify::verify(&models, &images, &test.labels, &target, display)?;
     let network = evaluate::float(run, test, |_| {}).map_err(Error::failed)?;

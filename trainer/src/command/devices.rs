@@ -90,6 +90,19 @@ impl fmt::Display for Devices<'_> {
     }
 }
 
+/// Names of the boards whose debugger, or own USB port, has the USB identity of this serial port.
+pub(super) fn boards_of<'b>(port: &SerialPortInfo, boards: &'b [Board]) -> Vec<&'b str> {
+    let SerialPortType::UsbPort(usb) = &port.port_type else {
+        return Vec::new();
+    };
+    let id = format!("{:04x}:{:04x}", usb.vid, usb.pid);
+    boards
+        .iter()
+        .filter(|board| board.usb.contains(&id))
+        .map(|board| board.name.as_str())
+        .collect()
+}
+
 /// Name of the port, what the USB device says about itself, and the boards with such a device.
 fn describe(port: &SerialPortInfo, boards: &[Board]) -> String {
     let SerialPortType::UsbPort(usb) = &port.port_type else {
@@ -97,11 +110,7 @@ fn describe(port: &SerialPortInfo, boards: &[Board]) -> String {
     };
     let id = format!("{:04x}:{:04x}", usb.vid, usb.pid);
     let product = usb.product.as_deref().unwrap_or("USB device");
-    let names: Vec<&str> = boards
-        .iter()
-        .filter(|board| board.usb.contains(&id))
-        .map(|board| board.name.as_str())
-        .collect();
+    let names = boards_of(port, boards);
     let guess = match names.as_slice() {
         [] => String::new(),
         names => format!(", perhaps {}", names.join(" or ")),

@@ -11,6 +11,7 @@ mod man;
 mod output;
 mod predict;
 mod quantize;
+mod timing;
 
 use crate::{
     cli::{Cli, Command},

@@ -11,12 +11,15 @@ use verifier::{
     graph::Graph,
     host::Host,
     layers::{LayersReport, compare_layers},
-    link::target,
+    link::{self, target},
     tolerance::{self, Difference, LengthError},
     tract::{Batched, Mode},
 };
 
-use super::output;
+use super::{
+    output,
+    timing::{self, Timing},
+};
 use crate::{
     architecture::Architecture,
     callbacks::progress::Display,
@@ -48,6 +51,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Error> {
         dir: &args.dir,
         against: &args.against,
         layers: args.layers,
+        timing: args.timing,
     };
     let mut verified = verify(&models, &images, &test.labels, &target, display)?;
     if let Some(certificate) = &verified.certificate {
@@ -97,6 +101,8 @@ pub struct Target<'a> {
     pub against: &'a str,
     /// Every intermediate tensor too.
     pub layers: bool,
+    /// Time of every operator on the device.
+    pub timing: bool,
 }
 
 /// What a verification found. As text: the last line is `mismatching logits: K of N`.
@@ -108,7 +114,8 @@ pub struct Verified {
     pub report: VerifyReport,
     /// Images per second of tract and the backend, one after the other.
     pub images_per_second: f64,
-    /// Seconds per image by the device's own clock.
+    /// Seconds per image by the device's own clock; in QEMU, where that is the computer's, only with counted
+    /// instructions, a nanosecond each.
     pub device_seconds: Option<f64>,
     /// Accuracy of the fixed-point model, 0 to 1.
     pub fixed_accuracy: f64,
@@ -123,6 +130,8 @@ pub struct Verified {
     pub network: Option<Difference>,
     /// Comparison of all tensors.
     pub layers: Option<LayersReport>,
+    /// Time of every operator.
+    pub timing: Option<Timing>,
     /// Why the models are not verified.
     pub problems: Vec<String>,
 }
@@ -154,7 +163,7 @@ pub fn verify(
         Error::Failed([problems, &[error]].concat().join("\nerror: "))
     };
     let path = target.dir.join(run::FIXED_MODEL);
-    let mut backend = open(target.against, &path, &models.fixed)?;
+    let mut backend = open(target, &path, &models.fixed)?;
     let task = display.task("verifying", images.len() as u64);
     let start = Instant::now();
     let report = verifier::verify(
@@ -187,6 +196,16 @@ pub fn verify(
     } else {
         None
     };
+    let timing = if target.timing {
+        Some(timing::measure(
+            backend.as_mut(),
+            target.against,
+            &models.fixed,
+            images,
+        )?)
+    } else {
+        None
+    };
     let first_tensor = layers.as_ref().and_then(|layers| layers.first.as_ref());
     problems.extend(first_tensor.map(ToString::to_string));
     if let Some(first) = &report.first {
@@ -211,6 +230,7 @@ pub fn verify(
         difference,
         network: None,
         layers,
+        timing,
         problems,
         report,
     })
@@ -261,11 +281,20 @@ impl fmt::Display for Verified {
             report.engine, report.backend, self.images_per_second
         )?;
         if let Some(seconds) = self.device_seconds {
-            let milliseconds = 1000.0 * seconds;
-            writeln!(
-                f,
-                "time on the device, by its own clock: {milliseconds:.3} ms per image"
-            )?;
+            if self
+                .timing
+                .as_ref()
+                .is_some_and(|timing| timing.instructions)
+            {
+                let instructions = 1e9 * seconds;
+                writeln!(f, "executed instructions: {instructions:.0} per image")?;
+            } else {
+                let milliseconds = 1000.0 * seconds;
+                writeln!(
+                    f,
+                    "time on the device, by its own clock: {milliseconds:.3} ms per image"
+                )?;
+            }
         }
         writeln!(
             f,
@@ -300,6 +329,9 @@ impl fmt::Display for Verified {
                 f,
                 "mismatching values of all tensors: {differing} of {values}"
             )?;
+        }
+        if let Some(timing) = &self.timing {
+            write!(f, "{timing}")?;
         }
         writeln!(
             f,
@@ -350,22 +382,32 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
     Ok(test)
 }
 
-fn open<'a>(target: &str, path: &Path, fxp: &'a [u8]) -> Result<Box<dyn Backend + 'a>, Error> {
+fn open<'a>(
+    Target {
+        against, timing, ..
+    }: &Target<'_>,
+    path: &Path,
+    fxp: &'a [u8],
+) -> Result<Box<dyn Backend + 'a>, Error> {
     let failed = |error: BackendError| match error {
         BackendError::Model(reason) => Error::in_file(path, reason),
         error => Error::failed(error),
     };
-    match target.split_once(':') {
-        None if target == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
+    match against.split_once(':') {
+        None if *against == "host" && *timing => Err(Error::Usage(
+            "--timing needs a device: --against qemu:MACHINE or serial:PORT".into(),
+        )),
+        None if *against == "host" => Ok(Box::new(Host::new(fxp).map_err(failed)?)),
         Some(("qemu", name)) if target::machine(name).is_err() => {
             let known = target::machine(name).err().unwrap_or_default();
-            Err(Error::Usage(format!("--against {target}: {known}")))
+            Err(Error::Usage(format!("--against {against}: {known}")))
         }
         Some(("qemu" | "serial", name)) if !name.is_empty() => {
-            verifier::link::open(target, path).map_err(failed)
+            let options = link::Options { count: *timing };
+            link::open(against, path, options).map_err(failed)
         }
         _ => Err(Error::Usage(format!(
-            "--against {target}: expected host, qemu:MACHINE or serial:PORT"
+            "--against {against}: expected host, qemu:MACHINE or serial:PORT"
         ))),
     }
 }

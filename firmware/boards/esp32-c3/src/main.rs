@@ -1,31 +1,33 @@
-//! ESP32-C3-DevKitM-1: UART0 of the on-board USB bridge (GPIO 20, 21), LED on GPIO 7.
+//! ESP32-C3-DevKitM-1: UART0 of the on-board USB bridge (GPIO 20, 21), LED on GPIO 7, button BOOT. Uploaded models are kept
+//! in RAM: the chip's flash can be read in place only through its memory management unit, which esp-hal does not offer.
 
 #![no_std]
 #![no_main]
 
 use defmt_rtt as _;
-use embedded_model::Buffers;
+use embedded_model::{Buffers, Uploads};
 use esp_hal::{
     Blocking,
     clock::CpuClock,
-    gpio::{Level, Output, OutputConfig},
+    gpio::{Input, InputConfig, Level, Output, OutputConfig, Pull},
     time::Instant,
     uart::{Config, Uart},
 };
 use static_cell::ConstStaticCell;
-use support::{BAUD, Hardware, Wire};
+use support::{BAUD, Blink, Button, Hardware, Wire};
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 104 * 1024 }>> =
+static BUFFERS: ConstStaticCell<Buffers<{ 48 * 1024 }, { 8 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
+static UPLOADS: ConstStaticCell<Uploads<{ 104 * 1024 }>> = ConstStaticCell::new(Uploads::new());
 
 struct Port(Uart<'static, Blocking>);
 
 impl Wire for Port {
-    fn read(&mut self) -> Option<u8> {
+    fn poll(&mut self) -> Option<u8> {
         let mut byte = [0];
-        match self.0.read(&mut byte) {
+        match self.0.read_buffered(&mut byte) {
             Ok(1) => Some(byte[0]),
             _ => None,
         }
@@ -50,9 +52,14 @@ fn main() -> ! {
         wire: Port(port.with_rx(chip.GPIO20).with_tx(chip.GPIO21)),
         clock: || Instant::now().duration_since_epoch().as_micros() as u32,
         ticks_per_second: 1_000_000,
-        led: Output::new(chip.GPIO7, Level::Low, OutputConfig::default()),
+        display: Blink(Output::new(chip.GPIO7, Level::Low, OutputConfig::default())),
+        button: Button::new(Input::new(
+            chip.GPIO9,
+            InputConfig::default().with_pull(Pull::Up),
+        )),
+        stack: || None,
     };
-    match BUFFERS.take().serve(&mut board) {}
+    match BUFFERS.take().serve(&mut board, UPLOADS.take().places()) {}
 }
 
 #[panic_handler]

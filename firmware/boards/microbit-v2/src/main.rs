@@ -1,62 +1,71 @@
-//! BBC micro:bit v2 (nRF52833): serial port of the on-board DAPLink (P1.08, P0.06), microphone LED.
+//! BBC micro:bit v2 (nRF52833): serial port of the on-board DAPLink (P1.08, P0.06), button A; the 5 x 5 LEDs show the digit.
 
 #![no_std]
 #![no_main]
 
-use cortex_m::peripheral::DWT;
+mod matrix;
+
+use cortex_m_rt::exception;
 use defmt_rtt as _;
 use embassy_nrf::{
-    bind_interrupts,
-    buffered_uarte::{self, BufferedUarte},
-    gpio::{Level, Output, OutputDrive},
-    peripherals, uarte,
+    Peri,
+    gpio::{AnyPin, Input, Level, Output, OutputDrive, Pull},
 };
 use embedded_model::Buffers;
+use matrix::{Matrix, Screen};
+use nrf52::Parts;
 use panic_probe as _;
 use static_cell::ConstStaticCell;
-use support::{Buffered, Hardware};
 
-/// The processor clock.
-const CLOCK: u32 = 64_000_000;
-
-static BUFFERS: ConstStaticCell<Buffers<{ 12 * 1024 }, { 4 * 1024 }, { 40 * 1024 }>> =
+static BUFFERS: ConstStaticCell<Buffers<{ 48 * 1024 }, { 8 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
-static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
-static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
-
-bind_interrupts!(struct Interrupts {
-    UARTE0 => buffered_uarte::InterruptHandler<peripherals::UARTE0>;
-});
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let Some(mut core) = cortex_m::Peripherals::take() else {
         defmt::panic!("started twice")
     };
-    core.DCB.enable_trace();
-    core.DWT.enable_cycle_counter();
     let chip = embassy_nrf::init(embassy_nrf::config::Config::default());
-    let mut config = uarte::Config::default();
-    config.baudrate = uarte::Baudrate::Baud115200;
-    let port = BufferedUarte::new(
-        chip.UARTE0,
-        chip.TIMER0,
-        chip.PPI_CH0,
-        chip.PPI_CH1,
-        chip.PPI_GROUP0,
-        chip.P1_08,
-        chip.P0_06,
-        Interrupts,
-        config,
-        RECEIVED.take(),
-        SENT.take(),
+    let row = |pin: Peri<'static, AnyPin>| Output::new(pin, Level::Low, OutputDrive::Standard);
+    let column = |pin: Peri<'static, AnyPin>| Output::new(pin, Level::High, OutputDrive::Standard);
+    let screen = Screen::start(
+        &mut core.SYST,
+        Matrix {
+            rows: [
+                chip.P0_21.into(),
+                chip.P0_22.into(),
+                chip.P0_15.into(),
+                chip.P0_24.into(),
+                chip.P0_19.into(),
+            ]
+            .map(row),
+            columns: [
+                chip.P0_28.into(),
+                chip.P0_11.into(),
+                chip.P0_31.into(),
+                chip.P1_05.into(),
+                chip.P0_30.into(),
+            ]
+            .map(column),
+        },
     );
-    let mut board = Hardware {
+    let parts = Parts {
         name: "microbit-v2",
-        wire: Buffered(port),
-        clock: DWT::cycle_count,
-        ticks_per_second: CLOCK,
-        led: Output::new(chip.P0_20, Level::High, OutputDrive::Standard),
+        core,
+        uarte: chip.UARTE0,
+        timer: chip.TIMER0,
+        channels: (chip.PPI_CH0, chip.PPI_CH1),
+        group: chip.PPI_GROUP0,
+        rx: chip.P1_08.into(),
+        tx: chip.P0_06.into(),
+        nvmc: chip.NVMC,
+        display: screen,
+        button: Input::new(chip.P0_14, Pull::Up),
     };
-    match BUFFERS.take().serve(&mut board) {}
+    nrf52::serve(BUFFERS.take(), parts)
+}
+
+#[exception]
+fn SysTick() {
+    matrix::refresh();
 }

@@ -1,62 +1,37 @@
-//! Nordic nRF52840-DK: serial port of the on-board J-Link (P0.08, P0.06), LED 1.
+//! Nordic nRF52840-DK: serial port of the on-board J-Link (P0.08, P0.06), LED 1, button 1.
 
 #![no_std]
 #![no_main]
 
-use cortex_m::peripheral::DWT;
 use defmt_rtt as _;
-use embassy_nrf::{
-    bind_interrupts,
-    buffered_uarte::{self, BufferedUarte},
-    gpio::{Level, Output, OutputDrive},
-    peripherals, uarte,
-};
+use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
 use embedded_model::Buffers;
+use nrf52::Parts;
 use panic_probe as _;
 use static_cell::ConstStaticCell;
-use support::{Buffered, Hardware};
+use support::Blink;
 
-/// The processor clock.
-const CLOCK: u32 = 64_000_000;
-
-static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 104 * 1024 }>> =
+static BUFFERS: ConstStaticCell<Buffers<{ 64 * 1024 }, { 8 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
-static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
-static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
-
-bind_interrupts!(struct Interrupts {
-    UARTE0 => buffered_uarte::InterruptHandler<peripherals::UARTE0>;
-});
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let Some(mut core) = cortex_m::Peripherals::take() else {
+    let Some(core) = cortex_m::Peripherals::take() else {
         defmt::panic!("started twice")
     };
-    core.DCB.enable_trace();
-    core.DWT.enable_cycle_counter();
     let chip = embassy_nrf::init(embassy_nrf::config::Config::default());
-    let mut config = uarte::Config::default();
-    config.baudrate = uarte::Baudrate::Baud115200;
-    let port = BufferedUarte::new(
-        chip.UARTE0,
-        chip.TIMER0,
-        chip.PPI_CH0,
-        chip.PPI_CH1,
-        chip.PPI_GROUP0,
-        chip.P0_08,
-        chip.P0_06,
-        Interrupts,
-        config,
-        RECEIVED.take(),
-        SENT.take(),
-    );
-    let mut board = Hardware {
+    let parts = Parts {
         name: "nrf52840-dk",
-        wire: Buffered(port),
-        clock: DWT::cycle_count,
-        ticks_per_second: CLOCK,
-        led: Output::new(chip.P0_13, Level::High, OutputDrive::Standard),
+        core,
+        uarte: chip.UARTE0,
+        timer: chip.TIMER0,
+        channels: (chip.PPI_CH0, chip.PPI_CH1),
+        group: chip.PPI_GROUP0,
+        rx: chip.P0_08.into(),
+        tx: chip.P0_06.into(),
+        nvmc: chip.NVMC,
+        display: Blink(Output::new(chip.P0_13, Level::High, OutputDrive::Standard)),
+        button: Input::new(chip.P0_11, Pull::Up),
     };
-    match BUFFERS.take().serve(&mut board) {}
+    nrf52::serve(BUFFERS.take(), parts)
 }

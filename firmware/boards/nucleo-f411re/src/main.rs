@@ -1,13 +1,16 @@
-//! ST Nucleo-F411RE: serial port of the on-board ST-LINK (USART2: PA2, PA3), LED LD2.
+//! ST Nucleo-F411RE: serial port of the on-board ST-LINK (USART2: PA2, PA3), LED LD2, button B1.
 
 #![no_std]
 #![no_main]
+
+use core::cell::RefCell;
 
 use cortex_m::peripheral::DWT;
 use defmt_rtt as _;
 use embassy_stm32::{
     bind_interrupts,
-    gpio::{Level, Output, Speed},
+    flash::Flash,
+    gpio::{Input, Level, Output, Pull, Speed},
     peripherals,
     rcc::{AHBPrescaler, APBPrescaler, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk},
     usart::{self, BufferedUart},
@@ -15,12 +18,15 @@ use embassy_stm32::{
 use embedded_model::Buffers;
 use panic_probe as _;
 use static_cell::ConstStaticCell;
-use support::{BAUD, Buffered, Hardware};
+use support::{BAUD, Blink, Buffered, Button, Hardware};
 
 /// The processor clock: 16 MHz internal oscillator / 8 * 100 / 2.
 const CLOCK: u32 = 100_000_000;
 
-static BUFFERS: ConstStaticCell<Buffers<{ 12 * 1024 }, { 4 * 1024 }, { 40 * 1024 }>> =
+/// Where the processor sees the flash.
+const FLASH: usize = 0x0800_0000;
+
+static BUFFERS: ConstStaticCell<Buffers<{ 48 * 1024 }, { 8 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
 static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
 static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
@@ -70,7 +76,12 @@ fn main() -> ! {
         wire: Buffered(port),
         clock: DWT::cycle_count,
         ticks_per_second: CLOCK,
-        led: Output::new(chip.PA5, Level::Low, Speed::Low),
+        display: Blink(Output::new(chip.PA5, Level::Low, Speed::Low)),
+        button: Button::new(Input::new(chip.PC13, Pull::Up)),
+        stack: || Some(embedded_model::stack()),
     };
-    match BUFFERS.take().serve(&mut board) {}
+    let flash = RefCell::new(Flash::new_blocking(chip.FLASH));
+    // SAFETY: the program lies in this flash, and nothing else writes to it.
+    let places = unsafe { embedded_model::flash_places(&flash, FLASH) };
+    match BUFFERS.take().serve(&mut board, places) {}
 }

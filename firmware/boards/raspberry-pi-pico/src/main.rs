@@ -3,19 +3,27 @@
 #![no_std]
 #![no_main]
 
+use core::cell::RefCell;
+
 use defmt_rtt as _;
 use embassy_rp::{
     bind_interrupts,
-    gpio::{Level, Output},
+    flash::Flash,
+    gpio::{Input, Level, Output},
     peripherals,
     uart::{self, BufferedUart},
 };
 use embedded_model::Buffers;
 use panic_probe as _;
 use static_cell::ConstStaticCell;
-use support::{BAUD, Buffered, Hardware};
+use support::{BAUD, Blink, Buffered, Button, Hardware};
 
-static BUFFERS: ConstStaticCell<Buffers<{ 16 * 1024 }, { 4 * 1024 }, { 104 * 1024 }>> =
+/// Bytes of the board's flash.
+const FLASH_LEN: usize = 2 * 1024 * 1024;
+/// Where the processor sees it.
+const FLASH: usize = 0x1000_0000;
+
+static BUFFERS: ConstStaticCell<Buffers<{ 64 * 1024 }, { 8 * 1024 }>> =
     ConstStaticCell::new(Buffers::new());
 static RECEIVED: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
 static SENT: ConstStaticCell<[u8; 256]> = ConstStaticCell::new([0; 256]);
@@ -44,7 +52,12 @@ fn main() -> ! {
         // The chip's microsecond timer; a Cortex-M0+ has no cycle counter.
         clock: || embassy_rp::pac::TIMER.timerawl().read(),
         ticks_per_second: 1_000_000,
-        led: Output::new(chip.PIN_25, Level::Low),
+        display: Blink(Output::new(chip.PIN_25, Level::Low)),
+        button: Button::<Input<'_>>::none(),
+        stack: || Some(embedded_model::stack()),
     };
-    match BUFFERS.take().serve(&mut board) {}
+    let flash = RefCell::new(Flash::<_, _, FLASH_LEN>::new_blocking(chip.FLASH));
+    // SAFETY: the program lies in this flash, and nothing else writes to it.
+    let places = unsafe { embedded_model::flash_places(&flash, FLASH) };
+    match BUFFERS.take().serve(&mut board, places) {}
 }

@@ -1,22 +1,24 @@
-//! What the boards share: the app's [`Board`] over a serial port, a clock and a LED.
+//! What the boards share: the app's [`Board`] over a serial port, a clock, a display and a button.
 
 #![no_std]
 
-use core::convert::Infallible;
+use core::{convert::Infallible, task::Poll};
 
-use app::Board;
-use embassy_futures::block_on;
-use embedded_hal::digital::StatefulOutputPin;
+use app::{Board, Event};
+use embassy_futures::{block_on, poll_once};
+use embedded_hal::digital::{InputPin, StatefulOutputPin};
 use embedded_io_async::{Read, Write};
+
+pub use app::{Glyph, Stack, glyph};
 
 /// Rate of every board's serial port, 8N1.
 pub const BAUD: u32 = 115_200;
 
-/// A serial port that waits.
+/// A serial port.
 pub trait Wire {
-    /// The next byte; `None` if one was lost.
-    fn read(&mut self) -> Option<u8>;
-    /// Sends all bytes.
+    /// The next byte, if there is one.
+    fn poll(&mut self) -> Option<u8>;
+    /// Sends all bytes; waits.
     fn write(&mut self, bytes: &[u8]);
 }
 
@@ -25,10 +27,10 @@ pub trait Wire {
 pub struct Buffered<P>(pub P);
 
 impl<P: Read + Write> Wire for Buffered<P> {
-    fn read(&mut self) -> Option<u8> {
+    fn poll(&mut self) -> Option<u8> {
         let mut byte = [0];
-        match block_on(self.0.read(&mut byte)) {
-            Ok(1) => Some(byte[0]),
+        match poll_once(self.0.read(&mut byte)) {
+            Poll::Ready(Ok(1)) => Some(byte[0]),
             _ => None,
         }
     }
@@ -42,9 +44,62 @@ impl<P: Read + Write> Wire for Buffered<P> {
     }
 }
 
+/// Shows a class.
+pub trait Display {
+    /// Until the next one.
+    fn show(&mut self, class: usize);
+}
+
+/// A LED that changes with every result.
+#[derive(Debug)]
+pub struct Blink<L>(pub L);
+
+impl<L: StatefulOutputPin> Display for Blink<L> {
+    fn show(&mut self, _: usize) {
+        // A LED that fails is no reason to stop.
+        let _ = self.0.toggle();
+    }
+}
+
+/// A button between a pin and ground, with a pull-up.
+#[derive(Debug)]
+pub struct Button<I> {
+    pin: Option<I>,
+    down: bool,
+}
+
+impl<I: InputPin> Button<I> {
+    /// On this pin.
+    pub fn new(pin: I) -> Self {
+        Self {
+            pin: Some(pin),
+            down: false,
+        }
+    }
+
+    /// On a board without one.
+    pub const fn none() -> Self {
+        Self {
+            pin: None,
+            down: false,
+        }
+    }
+
+    /// Whether it went down since the last call. A pin that bounces counts more than once.
+    fn pressed(&mut self) -> bool {
+        let down = self
+            .pin
+            .as_mut()
+            .is_some_and(|pin| pin.is_low().unwrap_or(false));
+        let pressed = down && !self.down;
+        self.down = down;
+        pressed
+    }
+}
+
 /// One board.
 #[derive(Debug)]
-pub struct Hardware<W, C, L> {
+pub struct Hardware<W, C, D, I, S> {
     /// As in firmware/targets.toml.
     pub name: &'static str,
     /// Port to the host.
@@ -53,21 +108,35 @@ pub struct Hardware<W, C, L> {
     pub clock: C,
     /// Rate of the counter.
     pub ticks_per_second: u32,
-    /// Changes with every classified image.
-    pub led: L,
+    /// For the result.
+    pub display: D,
+    /// Classifies the golden image.
+    pub button: Button<I>,
+    /// Extent of the stack, where it can be told.
+    pub stack: S,
 }
 
-impl<W: Wire, C: FnMut() -> u32, L: StatefulOutputPin> Board for Hardware<W, C, L> {
+impl<W, C, D, I, S> Board for Hardware<W, C, D, I, S>
+where
+    W: Wire,
+    C: FnMut() -> u32,
+    D: Display,
+    I: InputPin,
+    S: Fn() -> Option<Stack>,
+{
     type End = Infallible;
 
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn read(&mut self) -> Result<u8, Infallible> {
+    fn wait(&mut self) -> Result<Event, Infallible> {
         loop {
-            if let Some(byte) = self.wire.read() {
-                return Ok(byte);
+            if let Some(byte) = self.wire.poll() {
+                return Ok(Event::Byte(byte));
+            }
+            if self.button.pressed() {
+                return Ok(Event::Button);
             }
         }
     }
@@ -84,8 +153,11 @@ impl<W: Wire, C: FnMut() -> u32, L: StatefulOutputPin> Board for Hardware<W, C, 
         self.ticks_per_second
     }
 
-    fn show(&mut self, _: usize) {
-        // A LED that fails is no reason to stop.
-        let _ = self.led.toggle();
+    fn show(&mut self, class: usize) {
+        self.display.show(class);
+    }
+
+    fn stack(&self) -> Option<Stack> {
+        (self.stack)()
     }
 }

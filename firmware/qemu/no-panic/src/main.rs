@@ -5,22 +5,10 @@
 #![no_std]
 #![no_main]
 
-use core::{array, panic::PanicInfo};
+mod port;
 
+use port::{receive, send};
 use runtime::{Aligned, Model, SelfTest};
-
-/// Data register of a UART.
-const PORT: *mut u32 = 0x4000_4000 as *mut u32;
-
-fn receive<const N: usize>() -> [u8; N] {
-    // SAFETY: a device register.
-    array::from_fn(|_| unsafe { PORT.read_volatile() } as u8)
-}
-
-fn send(word: u32) {
-    // SAFETY: a device register.
-    unsafe { PORT.write_volatile(word) }
-}
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -38,12 +26,4 @@ fn main() -> ! {
         }
         send((model.self_test(&mut ARENA.0) == Ok(SelfTest::Passed)).into());
     }
-}
-
-#[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
-    unsafe extern "C" {
-        safe fn a_panic_is_reachable() -> !;
-    }
-    a_panic_is_reachable()
 }

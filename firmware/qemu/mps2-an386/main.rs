@@ -1,0 +1,16 @@
+//! Arm MPS2 with AN386: Cortex-M4F.
+
+#![no_std]
+#![no_main]
+
+use embedded_model::{Buffers, Uploads};
+use machine::{CmsdkUart, MPS2_AN386};
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    static mut BUFFERS: Buffers<{ 64 * 1024 }, { 4 * 1024 }> = Buffers::new();
+    static mut UPLOADS: Uploads<{ 256 * 1024 }> = Uploads::new();
+    // SAFETY: the CMSDK UART of this board, used only here.
+    let uart = unsafe { CmsdkUart::new(0x4000_4000, 0) };
+    match BUFFERS.serve(&mut MPS2_AN386.board(uart), UPLOADS.places()) {}
+}
