@@ -26,8 +26,11 @@ struct Port(Uart<'static, Blocking>);
 
 impl Wire for Port {
     fn poll(&mut self) -> Option<u8> {
+        if !self.0.read_ready() {
+            return None;
+        }
         let mut byte = [0];
-        match self.0.read_buffered(&mut byte) {
+        match self.0.read(&mut byte) {
             Ok(1) => Some(byte[0]),
             _ => None,
         }
