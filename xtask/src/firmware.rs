@@ -75,16 +75,15 @@ pub fn build_all() -> Result<(), Failure> {
     panic_is_found("thumbv7em-none-eabihf")
 }
 
-/// Links the programs that do not link if a panic is reachable, for one target: `no-panic-app` from the command loop,
-/// `no-panic` from the validation of a model or its run. The latter holds nothing else, so its size is that of the runtime
-/// with its kernels.
+/// Links the program that does not link if a panic is reachable from the validation of a model or its
+/// run, for one target. It holds nothing else, so its size is that of the runtime with its kernels.
 pub fn no_panic(target: &str) -> Result<Sizes, Failure> {
     let package = no_panic_package(target);
     shell::run(&mut command(&package, None)?)?;
     Sizes::read(&elf(&package))
 }
 
-/// Checks that a panic which is put into these programs is found.
+/// Checks that a panic which is put into this program is found.
 fn panic_is_found(target: &str) -> Result<(), Failure> {
     let mut command = command(&no_panic_package(target), None)?;
     command.args(["--features", "panic"]);

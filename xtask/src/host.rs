@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    firmware,
     shell::{self, Failure},
     toolchain::{TARGETS, Toolchain},
 };
@@ -74,12 +75,23 @@ pub fn document() -> Result<(), Failure> {
     )
 }
 
+/// The firmware's profile, so that core is built once for each target.
+const FIRMWARE_PROFILE: [&str; 3] = [
+    "profile.release.codegen-units=1",
+    "profile.release.lto=\"fat\"",
+    "profile.release.opt-level=\"s\"",
+];
+
 /// The runtime on every bare-metal target, with and without defmt.
 pub fn targets() -> Result<(), Failure> {
     for target in TARGETS {
         let toolchain = Toolchain::for_target(target)?;
         for features in ["", "defmt"] {
-            shell::run(toolchain.cargo("build", target).args([
+            let mut command = toolchain.cargo("build", target);
+            for setting in FIRMWARE_PROFILE {
+                command.args(["--config", setting]);
+            }
+            shell::run(command.args([
                 "--release",
                 "--locked",
                 "--package",
@@ -87,7 +99,7 @@ pub fn targets() -> Result<(), Failure> {
                 "--features",
                 features,
                 "--target-dir",
-                "target/bare-metal",
+                firmware::TARGET_DIR,
             ]))?;
         }
     }
