@@ -13,7 +13,7 @@ use cap::Cap;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, 512 << 20);
 
-fn targets() -> impl Iterator<Item = (&'static str, fn(&[u8]))> {
+fn targets() -> impl Iterator<Item = device::Target> {
     device::TARGETS.into_iter().chain(host::TARGETS)
 }
 

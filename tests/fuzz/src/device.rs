@@ -3,8 +3,11 @@
 use protocol::{Decoder, Packet, Request, Response};
 use runtime::{Model, encode::seal};
 
+/// A name, and what is done with some bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// The names are those of the programs and of the corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("model", model), ("frame", frame)];
+pub const TARGETS: [Target; 2] = [("model", model), ("frame", frame)];
 
 /// Work of a model run that is still tried: multiply-accumulates, and bytes of arena.
 const MOST_MACS: u64 = 1 << 22;

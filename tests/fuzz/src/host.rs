@@ -18,8 +18,10 @@ use trainer::{
 use verifier::graph::Graph;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
+use crate::device::Target;
+
 /// The names are those of the programs and of the corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [Target; 7] = [
     ("idx", idx),
     ("npz", npz),
     ("csv", csv),

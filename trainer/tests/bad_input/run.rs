@@ -161,9 +161,8 @@ fn run_folders() {
 #[test]
 fn models() {
     let predict = "predict run images/dark/0.png";
-    let fxp = |name: &str, change: Box<dyn Fn(&mut Vec<u8>) + Send + Sync>| {
-        case(name, predict, edit("run/model.fxp", change))
-    };
+    type Change = Box<dyn Fn(&mut Vec<u8>) + Send + Sync>;
+    let fxp = |name: &str, change: Change| case(name, predict, edit("run/model.fxp", change));
     let cases: Vec<Case> = vec![
         case("model.fxp is missing", predict, remove("run/model.fxp")),
         fxp("empty model.fxp", Box::new(Vec::clear)),
