@@ -190,6 +190,6 @@ fn wrong_hashes_damaged_and_missing_files_are_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("model.fxp"));
     assert_eq!(
         verify(dir.path(), &["--against", "nowhere"]).status.code(),
-        Some(1)
+        Some(2)
     );
 }
