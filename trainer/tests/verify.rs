@@ -186,7 +186,7 @@ fn wrong_hashes_damaged_and_missing_files_are_named() {
 
     fs::remove_file(dir.path().join("model.fxp")).unwrap();
     let output = verify(dir.path(), &[]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("model.fxp"));
     assert_eq!(
         verify(dir.path(), &["--against", "nowhere"]).status.code(),
