@@ -50,7 +50,7 @@ pub enum EncodeError {
         /// Its length.
         got: usize,
     },
-    /// The file would be refused by [`Model::new`].
+    /// The file would be refused by [`Model::new`](crate::Model::new).
     Refused(ModelError),
     /// The golden image could not be run.
     Golden(RunError),
