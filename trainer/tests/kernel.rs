@@ -1,6 +1,4 @@
 //! The compute routines with every instruction set of this machine against sums in f64, written down as the formula says.
-//!
-//! Miri checks the portable ones: `cargo +nightly miri test -p trainer --test kernel`.
 
 use rayon::prelude::*;
 use trainer::{
