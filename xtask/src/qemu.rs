@@ -1,6 +1,6 @@
 //! The firmware in QEMU: test images over the emulated serial port, logs, noise.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::{
     firmware,
@@ -24,8 +24,6 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         "--release",
         "--locked",
         "--workspace", // the same features of the dependencies as in `cargo xtask host`: tract is built once
-        "--features",
-        "verifier/qemu",
         "--test",
         "qemu",
         "--",
@@ -36,27 +34,26 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
 
 /// `trainer verify` on all machines at once: each spends most of its time waiting for the emulated serial port.
 fn verify(machines: &[String], images: usize) -> Result<(), Failure> {
-    let trainer = ["--release", "--locked", "-p", "trainer"];
-    shell::run(shell::cargo().arg("build").args(trainer))?;
+    shell::run(shell::cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--workspace", // as above
+        "--bin",
+        "trainer",
+    ]))?;
     let mut running = Vec::new();
     for machine in machines {
-        let mut command = shell::cargo();
+        let mut command = Command::new(shell::root().join("target/release/trainer"));
         command
-            .arg("run")
-            .args(trainer)
-            .args([
-                "--",
-                "verify",
-                "models/mnist",
-                "--limit",
-                &images.to_string(),
-            ])
+            .current_dir(shell::root())
+            .args(["verify", "models/mnist", "--limit", &images.to_string()])
             .args(["--against", &format!("qemu:{machine}")])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = command
             .spawn()
-            .map_err(|error| Failure(format!("cargo does not start: {error}")))?;
+            .map_err(|error| Failure(format!("trainer does not start: {error}")))?;
         running.push((machine, child));
     }
     let mut failed = Vec::new();
