@@ -192,7 +192,11 @@ fn noisy(random: &mut ChaCha8Rng) -> Vec<u8> {
             4 => Request::LoadCommit,
             _ => Request::UseBuiltIn,
         };
-        let packet = Packet { sequence: 1, body };
+        // A number that the client never waits for.
+        let packet = Packet {
+            sequence: u16::MAX,
+            body,
+        };
         let frame = protocol::encode(&packet, &mut buffer).unwrap();
         let mut frame = frame.to_vec();
         let at = random.random_range(0..frame.len());
@@ -388,7 +392,7 @@ fn operators_are_timed_over_the_wire() {
     );
 }
 
-/// Everything that a device can do, then its stack: at most half of what firmware/targets.toml reserves for it.
+/// Everything that a device can do, then its stack: at most three quarters of what firmware/targets.toml reserves for it.
 #[test]
 fn the_stack_has_room() {
     let (file, other) = (model_file(), small());
@@ -414,7 +418,7 @@ fn the_stack_has_room() {
             machine.name, stack.used, machine.stack, stack.len
         );
         assert!(
-            u64::from(stack.used) * 2 <= machine.stack,
+            u64::from(stack.used) * 4 <= machine.stack * 3,
             "{}",
             machine.name
         );
