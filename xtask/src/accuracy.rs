@@ -1,6 +1,6 @@
 //! The accuracy that the project promises, trained again from nothing: tens of minutes.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -71,7 +71,7 @@ pub fn run() -> Result<(), Failure> {
         let epochs = FINE_TUNING.to_string();
         let dir = folder(&name);
         shell::run(
-            trainer()
+            shell::trainer()
                 .args(["quantize", "--qat-epochs", &epochs])
                 .arg(&dir),
         )?;
@@ -129,7 +129,7 @@ fn fit(recipe: &str, name: &str, arguments: &[&str]) -> Result<Report, Failure> 
         fs::remove_dir_all(&dir).map_err(|error| Failure(format!("{}: {error}", dir.display())))?;
     }
     shell::run(
-        trainer()
+        shell::trainer()
             .args(["fit", "--plain"])
             .arg(format!("models/mnist/{recipe}.toml"))
             .arg("--out")
@@ -148,10 +148,4 @@ fn report(name: &str) -> Result<Report, Failure> {
 
 fn folder(name: &str) -> PathBuf {
     shell::root().join("target/accuracy").join(name)
-}
-
-fn trainer() -> Command {
-    let mut command = Command::new(shell::root().join("target/release/trainer"));
-    command.current_dir(shell::root());
-    command
 }

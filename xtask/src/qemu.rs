@@ -1,6 +1,6 @@
 //! The firmware in QEMU: test images over the emulated serial port, logs, noise.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::{
     firmware,
@@ -44,9 +44,8 @@ fn verify(machines: &[String], images: usize) -> Result<(), Failure> {
     ]))?;
     let mut running = Vec::new();
     for machine in machines {
-        let mut command = Command::new(shell::root().join("target/release/trainer"));
+        let mut command = shell::trainer();
         command
-            .current_dir(shell::root())
             .args(["verify", "models/mnist", "--limit", &images.to_string()])
             .args(["--against", &format!("qemu:{machine}")])
             .stdout(Stdio::piped())

@@ -24,6 +24,13 @@ pub fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// The built trainer, `cargo build --release`; run from the repository's root.
+pub fn trainer() -> Command {
+    let mut command = Command::new(root().join("target/release/trainer"));
+    command.current_dir(root());
+    command
+}
+
 /// The cargo that runs this program.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
