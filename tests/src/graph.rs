@@ -124,12 +124,24 @@ impl Node {
 
 /// Power-of-two exponent of a value: one, or one per class (logits).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "serde_json::Value")]
 pub enum Exponent {
     /// Per tensor.
     One(i32),
     /// Per class.
     PerClass(Vec<i32>),
+}
+
+impl TryFrom<serde_json::Value> for Exponent {
+    type Error = serde_json::Error;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+        if value.is_array() {
+            serde_json::from_value(value).map(Self::PerClass)
+        } else {
+            serde_json::from_value(value).map(Self::One)
+        }
+    }
 }
 
 impl Exponent {

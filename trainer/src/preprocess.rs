@@ -10,7 +10,7 @@ use crate::{
 
 /// Preprocessing with its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Preprocess {
     /// `x`.
     None,
