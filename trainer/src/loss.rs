@@ -1,6 +1,7 @@
-//! Losses from logits, with Keras's formulas: the mean over the batch.
+//! Losses with Keras's formulas: the mean over the batch.
 
 use candle_core::{D, DType, Result, Tensor};
+use candle_nn::ops::{log_softmax, sigmoid, softmax};
 use verifier::tolerance::argmax;
 
 use crate::{
@@ -11,11 +12,22 @@ use crate::{
     recipe::LossRecipe,
 };
 
+/// Keras's epsilon: probabilities that come from another activation than the loss's own are clipped to `[EPSILON, 1 - EPSILON]`.
+const EPSILON: f32 = 1e-7;
+
 /// Scalar loss of logits `[n, classes]` and one-hot targets of the same shape. The output layer's activation is part of it:
 ///
-/// - categorical: `-sum_c t_c log softmax(z)_c`, with `t = y (1 - s) + s / classes`;
-/// - binary: `mean_c max(z, 0) - z t + log(1 + exp(-|z|))`, with `t = y (1 - s) + s / 2`;
-/// - mean squared error: `mean_c (activation(z) - y)^2`.
+/// - categorical behind softmax: `-sum_c t_c log softmax(z)_c`, with `t = y (1 - s) + s / classes`;
+/// - binary behind sigmoid: `mean_c max(z, 0) - z t + log(1 + exp(-|z|))`, with `t = y (1 - s) + s / 2`;
+/// - mean squared error: `mean_c (p_c - y_c)^2`, with `p = activation(z)`.
+///
+/// Behind another activation the cross-entropies take its outputs `p` for probabilities:
+///
+/// - categorical: `-sum_c t_c log clip(p_c / sum p)`;
+/// - sparse categorical: `-sum_c y_c log(clip(p_c) / sum clip(p))`;
+/// - binary: `-mean_c t_c log clip(p_c) + (1 - t_c) log(1 - clip(p_c))`.
+///
+/// The gradient is 0 where a value is clipped.
 ///
 /// # Errors
 /// Those of the tensors' device, and shapes that differ.
@@ -26,29 +38,57 @@ pub fn loss(
     one_hot: &Tensor,
 ) -> Result<Tensor> {
     let classes = logits.dim(D::Minus1)?;
+    let behind_softmax = output == OutputActivation::Softmax;
+    let smooth = |s: f32, rest: f64| one_hot.affine(1.0 - f64::from(s), f64::from(s) * rest);
+    let categorical = |targets: &Tensor, log_probabilities: &Tensor| {
+        (targets * log_probabilities)?
+            .sum(D::Minus1)?
+            .mean_all()?
+            .neg()
+    };
     match *recipe {
-        LossRecipe::CategoricalCrossentropy { label_smoothing: s } => {
-            let targets = one_hot.affine(1.0 - f64::from(s), f64::from(s) / classes as f64)?;
-            let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
-            (targets * log_probabilities)?
-                .sum(D::Minus1)?
-                .mean_all()?
-                .neg()
+        LossRecipe::CategoricalCrossentropy { label_smoothing } => {
+            let targets = smooth(label_smoothing, 1.0 / classes as f64)?;
+            if behind_softmax {
+                return categorical(&targets, &log_softmax(logits, D::Minus1)?);
+            }
+            let p = activate(output, logits)?;
+            let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
+            categorical(&targets, &clip(&p)?.log()?)
         }
-        LossRecipe::BinaryCrossentropy { label_smoothing: s } => {
-            let targets = one_hot.affine(1.0 - f64::from(s), 0.5 * f64::from(s))?;
-            let tail = logits.abs()?.neg()?.exp()?.affine(1.0, 1.0)?.log()?;
-            ((logits.relu()? - (logits * targets)?)? + tail)?.mean_all()
+        LossRecipe::SparseCategoricalCrossentropy => {
+            if behind_softmax {
+                return categorical(one_hot, &log_softmax(logits, D::Minus1)?);
+            }
+            let p = clip(&activate(output, logits)?)?;
+            categorical(one_hot, &log_softmax(&p.log()?, D::Minus1)?)
         }
-        LossRecipe::MeanSquaredError => {
-            let outputs = match output {
-                OutputActivation::Softmax => candle_nn::ops::softmax(logits, D::Minus1)?,
-                OutputActivation::Sigmoid => candle_nn::ops::sigmoid(logits)?,
-                OutputActivation::Linear => logits.clone(),
-            };
-            (outputs - one_hot)?.sqr()?.mean_all()
+        LossRecipe::BinaryCrossentropy { label_smoothing } => {
+            let targets = smooth(label_smoothing, 0.5)?;
+            if output == OutputActivation::Sigmoid {
+                let tail = logits.abs()?.neg()?.exp()?.affine(1.0, 1.0)?.log()?;
+                return ((logits.relu()? - (logits * targets)?)? + tail)?.mean_all();
+            }
+            let p = clip(&activate(output, logits)?)?;
+            let others = (targets.affine(-1.0, 1.0)? * p.affine(-1.0, 1.0)?.log()?)?;
+            ((targets * p.log()?)? + others)?.mean_all()?.neg()
         }
+        LossRecipe::MeanSquaredError => (activate(output, logits)? - one_hot)?.sqr()?.mean_all(),
     }
+}
+
+/// Outputs of the last layer.
+fn activate(output: OutputActivation, logits: &Tensor) -> Result<Tensor> {
+    match output {
+        OutputActivation::Softmax => softmax(logits, D::Minus1),
+        OutputActivation::Sigmoid => sigmoid(logits),
+        OutputActivation::Linear => Ok(logits.clone()),
+    }
+}
+
+/// Keras's clip of probabilities.
+fn clip(probabilities: &Tensor) -> Result<Tensor> {
+    probabilities.clamp(EPSILON, 1.0 - EPSILON)
 }
 
 /// Logits of preprocessed images, and their loss without penalties.

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{Device, Tensor};
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use trainer::{
     optimizer::{Optimizer, Values},
     recipe::{Clip, OptimizerRecipe, ScheduleRecipe},
@@ -28,8 +29,8 @@ fn data(tensor: &Value) -> Vec<f32> {
         .collect()
 }
 
-/// Keras's class and parameters as our recipe: the snake-case type, and the fields that the type has.
-fn recipe(params: &Value, fields: &[&str]) -> Value {
+/// Keras's class and parameters as our recipe's table: the snake-case type, and the fields that the type has.
+fn recipe<T: DeserializeOwned>(params: &Value, fields: &[&str]) -> T {
     let class = params["class"].as_str().unwrap();
     let name = match class {
         "InverseTimeDecay" => "inverse_time",
@@ -40,13 +41,14 @@ fn recipe(params: &Value, fields: &[&str]) -> Value {
         "CosineDecayRestarts" => "cosine_restarts",
         other => &other.to_lowercase(),
     };
-    let mut recipe = Map::from_iter([("type".to_owned(), json!(name))]);
+    let mut recipe = format!("type = '{name}'\n");
     for &field in fields {
         if let Some(value) = params.get(field).filter(|value| !value.is_null()) {
-            recipe.insert(field.to_owned(), value.clone());
+            // Numbers, booleans and lists of numbers are written alike in JSON and TOML.
+            recipe += &format!("{field} = {value}\n");
         }
     }
-    recipe.into()
+    toml::from_str(&recipe).unwrap()
 }
 
 fn schedule(params: &Value) -> Schedule {
@@ -66,7 +68,7 @@ fn schedule(params: &Value) -> Schedule {
         "t_mul",
         "m_mul",
     ];
-    let recipe: ScheduleRecipe = serde_json::from_value(recipe(params, &fields)).unwrap();
+    let recipe: ScheduleRecipe = recipe(params, &fields);
     let initial = params
         .get("initial_learning_rate")
         .or(params.get("learning_rate"));
@@ -135,7 +137,7 @@ where
             .into_iter()
             .filter(|&field| field != "weight_decay" || params["class"] == "AdamW")
             .collect();
-        let recipe: OptimizerRecipe = serde_json::from_value(recipe(params, &fields)).unwrap();
+        let recipe: OptimizerRecipe = recipe(params, &fields);
         let limit = |field: &str| params[field].as_f64().map(|value| value as f32);
         let clip = Clip {
             norm: limit("clipnorm"),

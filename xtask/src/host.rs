@@ -29,7 +29,13 @@ pub fn lint() -> Result<(), Failure> {
 pub fn test(python: &Path) -> Result<(), Failure> {
     shell::run(
         shell::cargo()
-            .args(["test", "--release", "--locked", "--workspace"])
+            .args([
+                "test",
+                "--release",
+                "--locked",
+                "--workspace",
+                "--no-fail-fast",
+            ])
             .env("ISOBIT_PYTHON", python)
             .env("ISOBIT_REQUIRE_PYTHON", "1"),
     )?;

@@ -48,12 +48,8 @@ pub enum ArchitectureError {
     Unused { number: usize, name: String },
     #[error("last layer `{name}`: {reason}")]
     Output { name: String, reason: String },
-    #[error("train.loss: {loss} needs a last layer with activation {needs}, got {got:?}")]
-    Loss {
-        loss: &'static str,
-        needs: &'static str,
-        got: OutputActivation,
-    },
+    #[error("train.loss: {loss} needs a last layer with activation softmax or sigmoid, got linear")]
+    Loss { loss: &'static str },
 }
 
 impl From<ArchitectureError> for crate::error::Error {
@@ -480,27 +476,16 @@ fn source_index(source: Source) -> usize {
     }
 }
 
+/// A cross-entropy is of probabilities.
 fn check_loss(loss: &LossRecipe, output: OutputActivation) -> Result<(), ArchitectureError> {
-    let (loss, needs, fits) = match loss {
-        LossRecipe::CategoricalCrossentropy { .. } => (
-            "categorical_crossentropy",
-            "softmax",
-            output == OutputActivation::Softmax,
-        ),
-        LossRecipe::BinaryCrossentropy { .. } => (
-            "binary_crossentropy",
-            "sigmoid",
-            output == OutputActivation::Sigmoid,
-        ),
+    let loss = match loss {
+        LossRecipe::CategoricalCrossentropy { .. } => "categorical_crossentropy",
+        LossRecipe::SparseCategoricalCrossentropy => "sparse_categorical_crossentropy",
+        LossRecipe::BinaryCrossentropy { .. } => "binary_crossentropy",
         LossRecipe::MeanSquaredError => return Ok(()),
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(ArchitectureError::Loss {
-            loss,
-            needs,
-            got: output,
-        })
+    match output {
+        OutputActivation::Softmax | OutputActivation::Sigmoid => Ok(()),
+        OutputActivation::Linear => Err(ArchitectureError::Loss { loss }),
     }
 }

@@ -24,7 +24,7 @@ impl Recipe {
         let smoothing = match train.loss {
             LossRecipe::CategoricalCrossentropy { label_smoothing }
             | LossRecipe::BinaryCrossentropy { label_smoothing } => label_smoothing,
-            LossRecipe::MeanSquaredError => 0.0,
+            LossRecipe::SparseCategoricalCrossentropy | LossRecipe::MeanSquaredError => 0.0,
         };
         let rate = train.optimizer.learning_rate();
         let clip = &train.clip;

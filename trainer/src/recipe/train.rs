@@ -43,6 +43,8 @@ pub enum LossRecipe {
         #[serde(default)]
         label_smoothing: f32,
     },
+    /// As the categorical one without smoothing; the two clip differently behind sigmoid.
+    SparseCategoricalCrossentropy,
     BinaryCrossentropy {
         #[serde(default)]
         label_smoothing: f32,

@@ -107,9 +107,9 @@ fn recipes() {
         changed("softmax in the middle", "\"relu\"", "\"softmax\""),
         changed("dense without flatten", "    { type = \"flatten\" },\n", ""),
         changed(
-            "softmax with the loss of sigmoid",
-            "batch = 4",
-            "batch = 4\nloss = { type = \"binary_crossentropy\" }",
+            "cross-entropy behind a linear layer",
+            "activation = \"softmax\"",
+            "activation = \"linear\"",
         ),
         changed(
             "piecewise schedule with too few values",
