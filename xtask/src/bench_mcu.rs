@@ -102,6 +102,8 @@ struct Bench {
     total: u64,
     stack: u64,
     arena: u64,
+    /// Bytes of the functions of the runtime in the program.
+    code: u64,
     known_loop: (u64, u64),
 }
 
@@ -179,7 +181,8 @@ fn measure(machine: &Machine, target: &Target, model: &Path) -> Result<Bench, Fa
     let program = format!("bench-{}", machine.package);
     shell::run(firmware::command(target, Some(model))?.args(["--bin", &program]))?;
     let elf = firmware::elf(target).with_file_name(program);
-    let bench = parse(&emulate(machine.emulator, &elf)?)?;
+    let mut bench = parse(&emulate(machine.emulator, &elf)?)?;
+    bench.code = firmware::code(&elf)?;
     let (expected, got) = bench.known_loop;
     if got.abs_diff(expected) > LOOP_TOLERANCE {
         return Err(Failure(format!(

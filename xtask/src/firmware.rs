@@ -1,6 +1,7 @@
 //! Builds the firmware for every emulated machine and board, and checks that it fits.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -200,47 +201,104 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Adds up the sections of a 32-bit little-endian ELF file that occupy memory: those with contents
-    /// are flash, those that may be written are RAM.
+    /// Adds up the sections of a program that occupy memory: those with contents are flash, those that may be written are RAM.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let file =
-            fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-        Self::of(&file).ok_or_else(|| Failure(format!("{}: not a 32-bit ELF file", path.display())))
+        read(path, Self::of)
     }
 
     fn of(file: &[u8]) -> Option<Self> {
         const NO_CONTENTS: u32 = 8;
         const WRITE: u32 = 1;
         const ALLOCATE: u32 = 2;
-        let word = |at: usize| {
-            file.get(at..)?
-                .first_chunk::<4>()
-                .map(|bytes| u32::from_le_bytes(*bytes))
-        };
-        let half = |at: usize| {
-            file.get(at..)?
-                .first_chunk::<2>()
-                .map(|bytes| usize::from(u16::from_le_bytes(*bytes)))
-        };
-        if !file.starts_with(b"\x7fELF\x01\x01") {
-            return None;
-        }
-        let (table, size, count) = (word(0x20)? as usize, half(0x2e)?, half(0x30)?);
         let mut sizes = Self { flash: 0, ram: 0 };
-        for i in 0..count {
-            let section = table + i * size;
-            let (kind, flags, bytes) =
-                (word(section + 4)?, word(section + 8)?, word(section + 20)?);
-            if flags & ALLOCATE == 0 {
+        for section in sections(file)? {
+            if section.flags & ALLOCATE == 0 {
                 continue;
             }
-            if kind != NO_CONTENTS {
-                sizes.flash += u64::from(bytes);
+            if section.kind != NO_CONTENTS {
+                sizes.flash += u64::from(section.size);
             }
-            if flags & WRITE != 0 {
-                sizes.ram += u64::from(bytes);
+            if section.flags & WRITE != 0 {
+                sizes.ram += u64::from(section.size);
             }
         }
         Some(sizes)
     }
+}
+
+/// Bytes of a program's functions that come from the crate `runtime`: what inference costs in flash besides the model.
+pub fn code(path: &Path) -> Result<u64, Failure> {
+    read(path, code_of)
+}
+
+fn code_of(file: &[u8]) -> Option<u64> {
+    const SYMBOLS: u32 = 2;
+    const FUNCTION: u8 = 2;
+    /// The crate as Rust mangles it: the length of its name, then its name.
+    const CRATE: &[u8] = b"7runtime";
+    let all = sections(file)?;
+    let symbols = all.iter().find(|section| section.kind == SYMBOLS)?;
+    let names = all.get(symbols.link as usize)?.bytes(file)?;
+    let mut seen = BTreeMap::new();
+    for symbol in symbols.bytes(file)?.chunks_exact(16) {
+        let name = names.get(word(symbol, 0)? as usize..)?;
+        let name = name.split(|&byte| byte == 0).next()?;
+        let of_crate = name.windows(CRATE.len()).any(|part| part == CRATE);
+        if of_crate && symbol[12] & 15 == FUNCTION {
+            // Equal functions share one address.
+            seen.insert(word(symbol, 4)?, u64::from(word(symbol, 8)?));
+        }
+    }
+    Some(seen.values().sum())
+}
+
+fn read<T>(path: &Path, of: impl Fn(&[u8]) -> Option<T>) -> Result<T, Failure> {
+    let file = fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+    of(&file).ok_or_else(|| Failure(format!("{}: not a 32-bit ELF file", path.display())))
+}
+
+/// A section of a 32-bit little-endian ELF file.
+struct Section {
+    kind: u32,
+    flags: u32,
+    offset: u32,
+    size: u32,
+    link: u32,
+}
+
+impl Section {
+    fn bytes<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
+        file.get(self.offset as usize..)?.get(..self.size as usize)
+    }
+}
+
+fn sections(file: &[u8]) -> Option<Vec<Section>> {
+    if !file.starts_with(b"\x7fELF\x01\x01") {
+        return None;
+    }
+    let half = |at: usize| {
+        file.get(at..)?
+            .first_chunk::<2>()
+            .map(|bytes| usize::from(u16::from_le_bytes(*bytes)))
+    };
+    let (table, size, count) = (word(file, 0x20)? as usize, half(0x2e)?, half(0x30)?);
+    (0..count)
+        .map(|i| {
+            let at = table + i * size;
+            Some(Section {
+                kind: word(file, at + 4)?,
+                flags: word(file, at + 8)?,
+                offset: word(file, at + 16)?,
+                size: word(file, at + 20)?,
+                link: word(file, at + 24)?,
+            })
+        })
+        .collect()
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes
+        .get(at..)?
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_le_bytes(*bytes))
 }

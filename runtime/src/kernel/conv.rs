@@ -1,6 +1,6 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, bias_of, part, store, widen};
+use super::{BLOCK, BLOCKED_CONV, Span, bias_of, part, store, widen};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
@@ -10,6 +10,7 @@ const CHUNK: usize = 64;
 
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
+#[inline(never)]
 pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let groups = usize::from(conv.groups.get());
     let size = output.dtype.size();
@@ -54,21 +55,9 @@ fn window(
         None => ([1, 1], [1, 1]),
     };
     for py in 0..usize::from(size[0]) {
-        let v = Span::new(
-            oy * usize::from(stride[0]) + py,
-            conv.window.size[0],
-            conv.window.stride[0],
-            conv.window.pad[0],
-            input.shape.h,
-        );
+        let v = Span::of(&conv.window, 0, oy * usize::from(stride[0]) + py, input);
         for px in 0..usize::from(size[1]) {
-            let h = Span::new(
-                ox * usize::from(stride[1]) + px,
-                conv.window.size[1],
-                conv.window.stride[1],
-                conv.window.pad[1],
-                input.shape.w,
-            );
+            let h = Span::of(&conv.window, 1, ox * usize::from(stride[1]) + px, input);
             match conv.weights.layout {
                 Layout::Ohwi | Layout::Ohwi2o => rows(conv, input, x, v, h, first, group, best),
                 Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
@@ -132,7 +121,7 @@ fn rows(
 /// Adds `values`, which are values `start..` of a window, times the weights of the channels from `first` on.
 #[inline(never)]
 fn multiply(weights: &Weights<'_>, first: usize, start: usize, values: &[i16], accs: &mut [i32]) {
-    if weights.layout == Layout::Ohwi2o {
+    if BLOCKED_CONV && weights.layout == Layout::Ohwi2o {
         // Blocks of channels begin at an even one.
         let blocks = weights.blocks().skip(first / 2);
         for (accs, block) in accs.chunks_mut(2).zip(blocks) {

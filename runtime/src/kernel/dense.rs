@@ -1,13 +1,14 @@
 //! Fully connected.
 
-use super::{bias_of, dot, part, store, widen};
+use super::{BLOCKED_DENSE, bias_of, dot, part, store, widen};
 use crate::op::Dense;
 use crate::shape::DType;
 use crate::weight::Layout;
 
 /// `acc[o] = sum_i x[i] * weight[o][i] + bias[o]`; x is the whole input tensor in its order.
+#[inline(never)]
 pub(super) fn dense(dense: &Dense<'_>, input: DType, x: &[u8], dtype: DType, y: &mut [u8]) {
-    if dense.weights.layout == Layout::Ohwi2o {
+    if BLOCKED_DENSE && dense.weights.layout == Layout::Ohwi2o {
         for (block, (y, weights)) in y
             .chunks_mut(2 * dtype.size())
             .zip(dense.weights.blocks())

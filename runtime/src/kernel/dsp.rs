@@ -8,8 +8,10 @@ mod conv;
 mod dense;
 mod gather;
 mod offsets;
+#[cfg(not(all(kernels = "dsp", target_arch = "arm")))]
+pub(super) mod twin;
 
-use super::{input_output, portable};
+use super::{input_output, portable, requantize_plain};
 use crate::op::{Kind, Op};
 use crate::weight::Layout;
 pub(super) use offsets::Offsets;
@@ -19,9 +21,9 @@ pub(super) use offsets::Offsets;
 /// A pair is a word with two i16, the first in the low half. A word of weights is `w[c][k], w[c+1][k], w[c][k+1], w[c+1][k+1]`
 /// (each an i8), as in [`Layout::Ohwi2o`]; a word of activations holds values `k` and `k + 1` of one position.
 pub(super) trait Dsp {
-    /// Widens bytes (i8 if `signed`, else u8) to pairs: bytes `4 i..4 i + 4` become words `2 i` and `2 i + 1` of lane `p`.
-    /// Up to the shorter of both.
-    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [[u32; 4]], p: usize);
+    /// Widens bytes (i8 if `signed`, else u8) to pairs: bytes `4 i..4 i + 4` become words `2 i * stride` and `(2 i + 1) * stride`,
+    /// as far as both are there. Nothing happens if `stride` is neither 1 nor 4.
+    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [u32], stride: usize);
     /// `words[i][p]` becomes the pair of bytes (i8 if `signed`, else u8) of `values[p]` at the `i`th pair of offsets.
     /// Nothing happens if a slice is shorter than the offsets reach.
     fn list4(signed: bool, values: [&[u8]; 4], offsets: &Offsets, words: &mut [[u32; 4]]);
@@ -32,9 +34,17 @@ pub(super) trait Dsp {
     fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [[i32; 4]; 2]);
     /// `sums[channel] += sum of products`, one block, one position, over the shorter of activations and weights.
     fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut [i32; 2]);
-    /// `out[i] = saturate(round_half_even((sums[i] + bias[i]) * 2^-shifts[i]))`, to i8 if `signed`, else to u8, over the shortest
-    /// of all; one shift serves all channels. Shifts are 1..=31.
-    fn requantize(sums: &[i32], bias: &[[u8; 4]], shifts: &[u8], signed: bool, out: &mut [u8]);
+    /// As [`super::requantize_plain`].
+    fn requantize(
+        sums: &[i32],
+        stride: usize,
+        bias: &[[u8; 4]],
+        shifts: &[u8],
+        signed: bool,
+        out: &mut [u8],
+    ) {
+        requantize_plain(sums, stride, bias, shifts, signed, out);
+    }
 }
 
 /// Words per position of the buffer of activations.

@@ -2,12 +2,12 @@
 
 use core::cell::Cell;
 
-use super::{requantized, widen};
-use crate::fixed::requantize;
+use super::{store_one, widen};
 use crate::op::{Add, Affine, AffineParam, Tensor};
 use crate::shape::DType;
 
 /// `y = saturate(round_half_even((x * mul + add) * 2^-shift))`, parameters per channel or per value.
+#[inline(never)]
 pub(super) fn affine(
     affine: &Affine<'_>,
     input: Tensor,
@@ -20,7 +20,15 @@ pub(super) fn affine(
         for ((x, y), bytes) in x.iter().zip(y).zip(affine.params) {
             let param = AffineParam::from_bytes(bytes);
             let acc = widen(input.dtype, x.get()) * i32::from(param.mul) + param.add;
-            y.set(requantize(acc, param.shift as i8, dtype));
+            // The rounding of `requantize`; a shift by 0 has no half.
+            let shift = u32::from(param.shift & 31);
+            let half = (1i32.wrapping_shl(shift) as u32 >> 1) as i32;
+            let even = !(acc >> shift) & 1;
+            let q = acc.wrapping_add(half - even.min(half)) >> shift;
+            y.set(match dtype {
+                DType::U8 => q.clamp(0, 255),
+                DType::I8 | DType::I32 => q.clamp(-128, 127),
+            } as u8);
         }
     }
 }
@@ -33,6 +41,7 @@ pub(super) fn table(table: &[u8; 256], x: &[Cell<u8>], y: &[Cell<u8>]) {
 }
 
 /// `acc = (a << shift_a) + (b << shift_b)`, then requantization, or the accumulators themselves.
+#[inline(never)]
 pub(super) fn add(
     add: &Add<'_>,
     a: Tensor,
@@ -40,33 +49,20 @@ pub(super) fn add(
     output: Tensor,
     y: &[Cell<u8>],
 ) {
-    let sum = |xa: &Cell<u8>, xb: &Cell<u8>| {
-        (widen(a.dtype, xa.get()) << (add.shift_a & 31))
-            + (widen(add.b.dtype, xb.get()) << (add.shift_b & 31))
-    };
-    if output.dtype == DType::I32 {
-        for ((xa, xb), y) in xa.iter().zip(xb).zip(y.chunks(4)) {
-            let acc = sum(xa, xb);
-            for (y, byte) in y.iter().zip(acc.to_le_bytes()) {
-                y.set(byte);
-            }
+    let channels = usize::from(output.shape.c);
+    let mut channel = 0;
+    for ((xa, xb), y) in xa.iter().zip(xb).zip(y.chunks(output.dtype.size())) {
+        let acc = (widen(a.dtype, xa.get()) << (add.shift_a & 31))
+            + (widen(add.b.dtype, xb.get()) << (add.shift_b & 31));
+        let mut bytes = acc.to_le_bytes();
+        let bytes = bytes.get_mut(..y.len()).unwrap_or_default();
+        store_one(&add.post, output.dtype, channel, acc, bytes);
+        for (y, byte) in y.iter().zip(bytes) {
+            y.set(*byte);
         }
-        return;
-    }
-    let channels = usize::from(output.shape.c).max(1);
-    for ((xa, xb), y) in xa
-        .chunks(channels)
-        .zip(xb.chunks(channels))
-        .zip(y.chunks(channels))
-    {
-        for (channel, ((xa, xb), y)) in xa.iter().zip(xb).zip(y).enumerate() {
-            let acc = sum(xa, xb);
-            y.set(requantized(
-                &add.post,
-                add.post.shift(channel),
-                output.dtype,
-                acc,
-            ));
+        channel += 1;
+        if channel == channels {
+            channel = 0;
         }
     }
 }

@@ -15,9 +15,10 @@
 #[cfg(not(all(kernels = "lanes", target_arch = "arm")))]
 pub(super) mod twin;
 
-use super::{Span, bias_of, input_output, part, portable, requantized};
-use crate::fixed::requantize;
-use crate::op::{Conv, Kind, Op, Tensor, Window};
+use super::{
+    Span, bias_of, input_output, part, plain, portable, requantize_plain, store, store_one,
+};
+use crate::op::{Conv, Dense, Kind, Op, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Facts, Layout, SECTION};
 
@@ -30,6 +31,18 @@ const WIDTH: usize = 4;
 /// One tap of four positions.
 type Tap = [u32; WIDTH / 2];
 
+/// What a channel's accumulators hold after [`Lanes::multiply`].
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(super) enum Result {
+    /// `[s + 2^16 * t, t, u + 2^16 * v, v]` of the sums `[s, t, u, v]`, modulo 2^32: to go on with.
+    Words = 0,
+    /// The sums of the four positions.
+    Sums = 1,
+    /// In the first place the maximum of the sums.
+    Maximum = 2,
+}
+
 /// What the inner loop works on.
 pub(super) struct Work<'a> {
     /// At most [`SECTION`] taps.
@@ -40,29 +53,65 @@ pub(super) struct Work<'a> {
     pub(super) block: usize,
     /// A channel each.
     pub(super) accs: &'a mut [[i32; WIDTH]],
+    /// True: the sums begin with 0; false: with those that [`Result::Words`] left.
+    pub(super) fresh: bool,
+    pub(super) result: Result,
     /// For each channel 16 bits, little-endian: bit `i` is set if the taps from `8 * i` on must be taken two at a time.
     pub(super) splits: &'a [u8],
 }
 
-/// The inner loop, which a core has instructions for.
+/// The inner loops, which a core has instructions for.
 pub(super) trait Lanes {
-    /// `acc[p] += sum_t weight[t] * tap[t][p]` for each channel. Nothing happens if `work` is not what its fields say.
+    /// Adds `sum_t weight[t] * tap[t][p]` to the sum of each channel and position. Nothing happens if `work` is not what its
+    /// fields say.
     fn multiply(work: &mut Work<'_>);
+    /// `sums[j] += sum_i x[i] * weights[i][j]`, over the shorter of both; x is i8 if `signed`, else u8.
+    fn add1(signed: bool, x: &[u8], weights: &[[u8; 2]], sums: &mut [i32; 2]);
+    /// As [`super::requantize_plain`].
+    fn requantize(
+        sums: &[i32],
+        stride: usize,
+        bias: &[[u8; 4]],
+        shifts: &[u8],
+        signed: bool,
+        out: &mut [u8],
+    ) {
+        requantize_plain(sums, stride, bias, shifts, signed, out);
+    }
 }
 
-/// Runs an operator, or leaves it to the portable kernels: all but convolutions whose file has facts about the weights.
+/// Runs an operator, or leaves it to the portable kernels: all but dense layers in blocks and convolutions whose file has
+/// facts about the weights.
 pub(super) fn run<M: Lanes>(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
     match &op.kind {
-        Kind::Conv(conv) => match conv.facts {
-            Some(facts) => {
-                let (x, y) = input_output(arena, input, output)?;
-                conv2d::<M>(conv, facts, input, x, output, y);
-                Some(())
-            }
-            None => portable(op, arena),
-        },
+        Kind::Conv(
+            conv @ Conv {
+                facts: Some(facts), ..
+            },
+        ) => {
+            let (x, y) = input_output(arena, input, output)?;
+            conv2d::<M>(conv, *facts, input, x, output, y);
+            Some(())
+        }
+        Kind::Dense(layer) if layer.weights.layout == Layout::Ohwi2o => {
+            let (x, y) = input_output(arena, input, output)?;
+            dense::<M>(layer, input.dtype != DType::U8, x, output.dtype, y);
+            Some(())
+        }
         _ => portable(op, arena),
+    }
+}
+
+/// As [`super::dense::dense`], for weights in blocks of two outputs.
+#[inline(never)]
+fn dense<M: Lanes>(layer: &Dense<'_>, signed: bool, x: &[u8], dtype: DType, y: &mut [u8]) {
+    let blocks = y.chunks_mut(2 * dtype.size()).zip(layer.weights.blocks());
+    for (block, (y, weights)) in blocks.enumerate() {
+        let first = 2 * block;
+        let mut sums = [bias_of(layer.bias, first), bias_of(layer.bias, first + 1)];
+        M::add1(signed, x, weights.as_chunks::<2>().0, &mut sums);
+        store(&layer.post, dtype, first, &sums, y);
     }
 }
 
@@ -70,6 +119,7 @@ pub(super) fn run<M: Lanes>(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
 const CENTRE: u32 = 0x0080_0080;
 
 /// As [`super::conv::conv2d`], for weights in blocks of two channels with facts about them.
+#[inline(never)]
 fn conv2d<M: Lanes>(
     conv: &Conv<'_>,
     facts: Facts<'_>,
@@ -79,12 +129,11 @@ fn conv2d<M: Lanes>(
     y: &mut [u8],
 ) {
     let channels = usize::from(output.shape.c);
-    let columns = usize::from(output.shape.w);
+    let columns = usize::from(output.shape.w).max(1);
     let pixel_len = (channels * output.dtype.size()).max(1);
     let signed = input.dtype != DType::U8;
     let mut accs = [[0; WIDTH]; BLOCK];
-    let mut best = [0; BLOCK];
-    let mut start = [0; BLOCK];
+    let mut start = [[0; 4]; BLOCK];
     let mut taps = [[0; WIDTH / 2]; SECTION];
     let mut block = Block {
         conv,
@@ -92,43 +141,49 @@ fn conv2d<M: Lanes>(
         input,
         output,
         x,
+        plain: plain(&conv.post, output.dtype),
         flip: if signed { CENTRE } else { 0 },
         centre: if signed { 0 } else { 128 },
         first: 0,
         count: 0,
         start: &mut start,
         accs: &mut accs,
-        best: &mut best,
         taps: &mut taps,
+    };
+    // One or two positions that remain are cheaper one by one.
+    let single = match (conv.pool, y.len() / pixel_len % WIDTH) {
+        (None, single @ 1..=2) => single,
+        _ => 0,
     };
     for first in (0..channels).step_by(BLOCK) {
         block.begin(first, BLOCK.min(channels - first));
+        if let Some(pool) = conv.pool {
+            let mut at = [0; 2];
+            for pixel in y.chunks_exact_mut(pixel_len) {
+                block.pooled::<M>(&pool, at);
+                block.store::<M>(0, pixel);
+                at = next(at, columns);
+            }
+            continue;
+        }
+        let fours = y.len() - single * pixel_len;
+        let (fours, singles) = y.split_at_mut_checked(fours).unwrap_or_default();
         let mut at = [0; 2];
-        match conv.pool {
-            Some(pool) => {
-                for pixel in y.chunks_exact_mut(pixel_len) {
-                    block.pooled::<M>(&pool, at);
-                    block.store(pixel);
-                    at = next(at, columns);
-                }
+        for pixels in fours.chunks_mut(WIDTH * pixel_len) {
+            let mut quad = Positions::new();
+            for _ in pixels.chunks_exact(pixel_len) {
+                quad.push(at);
+                at = next(at, columns);
             }
-            None => {
-                for pixels in y.chunks_mut(WIDTH * pixel_len) {
-                    let mut quad = Positions::new();
-                    for _ in pixels.chunks_exact(pixel_len) {
-                        quad.push(at);
-                        at = next(at, columns);
-                    }
-                    block.run::<M>(&quad);
-                    for (p, pixel) in pixels.chunks_exact_mut(pixel_len).enumerate() {
-                        let accs = block.accs.iter().take(block.count);
-                        for (best, accs) in block.best.iter_mut().zip(accs) {
-                            *best = accs.get(p).copied().unwrap_or(0);
-                        }
-                        block.store(pixel);
-                    }
-                }
+            block.run::<M>(&quad, Result::Sums);
+            for (p, pixel) in pixels.chunks_exact_mut(pixel_len).enumerate() {
+                block.store::<M>(p, pixel);
             }
+        }
+        for pixel in singles.chunks_exact_mut(pixel_len) {
+            block.one::<M>(at);
+            block.store::<M>(0, pixel);
+            at = next(at, columns);
         }
     }
 }
@@ -176,50 +231,63 @@ struct Block<'a> {
     input: Tensor,
     output: Tensor,
     x: &'a [u8],
+    /// [`plain`].
+    plain: bool,
     /// Turns two signed values into what they are plus 128.
     flip: u32,
     /// Added to an accumulator for each unit of weight.
     centre: i32,
     first: usize,
     count: usize,
-    /// What the accumulators begin with.
-    start: &'a mut [i32; BLOCK],
+    /// What is added to a sum: the bias, and what the subtraction of 128 has changed.
+    start: &'a mut [[u8; 4]; BLOCK],
     accs: &'a mut [[i32; WIDTH]; BLOCK],
-    /// What is stored next: one accumulator per channel.
-    best: &'a mut [i32; BLOCK],
     taps: &'a mut [Tap; SECTION],
 }
 
 impl Block<'_> {
     /// Goes to the channels from `first` on.
-    #[inline(always)]
     fn begin(&mut self, first: usize, count: usize) {
         (self.first, self.count) = (first, count);
         for (j, start) in self.start.iter_mut().take(count).enumerate() {
             let channel = first + j;
-            *start = bias_of(self.conv.bias, channel) + self.facts.sum(channel) * self.centre;
+            let from = bias_of(self.conv.bias, channel) + self.facts.sum(channel) * self.centre;
+            *start = from.to_le_bytes();
         }
     }
 
-    /// The maximum over the positions of one pooling window.
+    /// The maximum over the positions of one pooling window, as the first accumulator of each channel.
     #[inline(always)]
     fn pooled<M: Lanes>(&mut self, pool: &Window, [row, column]: [usize; 2]) {
         let [rows, columns] = pool.size.map(usize::from);
         let [down, right] = pool.stride.map(usize::from);
-        let mut left = rows * columns;
-        for best in self.best.iter_mut().take(self.count) {
-            *best = i32::MIN;
+        let top = [row * down, column * right];
+        if rows * columns > WIDTH {
+            return self.wide::<M>([rows, columns], top);
         }
         let mut quad = Positions::new();
         for y in 0..rows {
             for x in 0..columns {
-                left -= 1;
-                if quad.push([row * down + y, column * right + x]) || left == 0 {
-                    self.run::<M>(&quad);
-                    let accs = self.accs.iter().take(self.count);
-                    for (best, &[a, b, c, d]) in self.best.iter_mut().zip(accs) {
-                        // Unused places repeat a position of the window.
-                        *best = (*best).max(a).max(b).max(c).max(d);
+                quad.push([top[0] + y, top[1] + x]);
+            }
+        }
+        self.run::<M>(&quad, Result::Maximum);
+    }
+
+    /// The same for a window of more than four positions.
+    #[inline(never)]
+    fn wide<M: Lanes>(&mut self, [rows, columns]: [usize; 2], [top, left]: [usize; 2]) {
+        let mut best = [i32::MIN; BLOCK];
+        let mut remaining = rows * columns;
+        let mut quad = Positions::new();
+        for y in 0..rows {
+            for x in 0..columns {
+                remaining -= 1;
+                if quad.push([top + y, left + x]) || remaining == 0 {
+                    self.run::<M>(&quad, Result::Maximum);
+                    for (best, accs) in best.iter_mut().zip(&mut *self.accs) {
+                        *best = accs[0].max(*best);
+                        accs[0] = *best;
                     }
                     quad = Positions::new();
                 }
@@ -227,35 +295,25 @@ impl Block<'_> {
         }
     }
 
-    /// The accumulators of the block at these positions.
+    /// The sums of the block at these positions.
     #[inline(never)]
-    fn run<M: Lanes>(&mut self, positions: &Positions) {
+    fn run<M: Lanes>(&mut self, positions: &Positions, result: Result) {
         let conv = self.conv;
         let ci = usize::from(self.input.shape.c);
-        let [kh, kw] = conv.window.size;
-        let [down, right] = conv.window.stride;
-        let [above, before] = conv.window.pad;
         let source = Source {
             x: self.x,
             flip: self.flip,
             columns: usize::from(self.input.shape.w),
             ci,
-            row_len: usize::from(kw) * ci,
-            places: positions.at.map(|[row, column]| {
-                [
-                    Span::new(row, kh, down, above, self.input.shape.h),
-                    Span::new(column, kw, right, before, self.input.shape.w),
-                ]
-            }),
+            row_len: usize::from(conv.window.size[1]) * ci,
+            places: positions.at.map(|at| place(conv, self.input, at)),
         };
-        for (accs, &start) in self.accs.iter_mut().zip(&*self.start).take(self.count) {
-            *accs = [start; WIDTH];
-        }
-        let block = Layout::block(conv.weights.per_channel);
+        let len = conv.weights.per_channel;
+        let block = Layout::block(len);
         let from = self.first / 2 * block;
         let mut cursor = [0; 2];
-        for (section, done) in (0..conv.weights.per_channel).step_by(SECTION).enumerate() {
-            let count = SECTION.min(conv.weights.per_channel - done);
+        for (section, done) in (0..len).step_by(SECTION).enumerate() {
+            let count = SECTION.min(len - done);
             let (Some(taps), Some(weights), Some(accs)) = (
                 self.taps.get_mut(..count),
                 conv.weights.bytes.get(from + 2 * done..),
@@ -269,46 +327,93 @@ impl Block<'_> {
                 weights,
                 block,
                 accs,
+                fresh: done == 0,
+                result: if done + count < len {
+                    Result::Words
+                } else {
+                    result
+                },
                 splits: self.facts.splits(section, self.first),
             });
         }
     }
 
-    /// Stores `best` to the block's channels of a pixel.
+    /// The sums of the block at one position, as the first accumulator of each channel.
     #[inline(never)]
-    fn store(&self, pixel: &mut [u8]) {
-        let dtype = self.output.dtype;
-        let post = &self.conv.post;
-        let from = self.first * dtype.size();
-        let Some(out) = pixel.get_mut(from..from + self.count * dtype.size()) else {
-            return;
-        };
-        match (dtype, post.table) {
-            (DType::U8, None) => {
-                let shifts = match post.shifts {
-                    [_] => post.shifts,
-                    all => all.get(self.first..).unwrap_or_default(),
-                };
-                // One shift for all, or one for each.
-                let mut shifts = shifts.iter().copied();
-                let mut shift = 0;
-                for (y, &acc) in out.iter_mut().zip(&*self.best) {
-                    shift = shifts.next().unwrap_or(shift);
-                    *y = requantize(acc, shift as i8, DType::U8);
-                }
+    fn one<M: Lanes>(&mut self, at: [usize; 2]) {
+        let conv = self.conv;
+        let ci = usize::from(self.input.shape.c);
+        let row_len = usize::from(conv.window.size[1]) * ci;
+        let columns = usize::from(self.input.shape.w);
+        let [v, h] = place(conv, self.input, at);
+        let blocks = conv.weights.blocks().skip(self.first / 2);
+        let accs = self.accs.chunks_mut(2).take(self.count.div_ceil(2));
+        for ((j, accs), block) in accs.enumerate().zip(blocks) {
+            let channel = self.first + 2 * j;
+            // `start` makes up for 128 that is not subtracted here.
+            let mut sums = [channel, channel + 1].map(|c| -self.facts.sum(c) * self.centre);
+            let weights = block.as_chunks::<2>().0;
+            for row in 0..v.len {
+                let x_at = ((v.start + row) * columns + h.start) * ci;
+                let w_at = (v.skip + row) * row_len + h.skip * ci;
+                M::add1(
+                    self.input.dtype != DType::U8,
+                    part(self.x, x_at, h.len * ci),
+                    weights.get(w_at..).unwrap_or_default(),
+                    &mut sums,
+                );
             }
-            (DType::I32, _) => {
-                for (y, acc) in out.as_chunks_mut::<4>().0.iter_mut().zip(&*self.best) {
-                    *y = acc.to_le_bytes();
-                }
-            }
-            _ => {
-                for (j, (y, &acc)) in out.iter_mut().zip(&*self.best).enumerate() {
-                    *y = requantized(post, post.shift(self.first + j), dtype, acc);
-                }
+            for (acc, sum) in accs.iter_mut().zip(sums) {
+                acc[0] = sum;
             }
         }
     }
+
+    /// Stores the sums of position `p` as the block's channels of a pixel.
+    #[inline(never)]
+    fn store<M: Lanes>(&self, p: usize, pixel: &mut [u8]) {
+        let (post, dtype) = (&self.conv.post, self.output.dtype);
+        let from = self.first * dtype.size();
+        let (Some(out), Some(sums)) = (
+            pixel.get_mut(from..from + self.count * dtype.size()),
+            self.accs.as_flattened().get(p..),
+        ) else {
+            return;
+        };
+        if self.plain {
+            let shifts = match post.shifts {
+                [_] => Some(post.shifts),
+                all => all.get(self.first..),
+            };
+            let signed = dtype != DType::U8;
+            M::requantize(
+                sums,
+                WIDTH,
+                self.start,
+                shifts.unwrap_or_default(),
+                signed,
+                out,
+            );
+            return;
+        }
+        let accs = sums.iter().step_by(WIDTH).zip(&*self.start);
+        for ((j, out), (sum, start)) in out.chunks_mut(dtype.size()).enumerate().zip(accs) {
+            let acc = sum + i32::from_le_bytes(*start);
+            store_one(post, dtype, self.first + j, acc, out);
+        }
+    }
+}
+
+/// Rows and columns of the window of a map position.
+#[inline(always)]
+fn place(conv: &Conv<'_>, input: Tensor, [row, column]: [usize; 2]) -> [Span; 2] {
+    let [kh, kw] = conv.window.size;
+    let [down, right] = conv.window.stride;
+    let [above, before] = conv.window.pad;
+    [
+        Span::new(row, kh, down, above, input.shape.h),
+        Span::new(column, kw, right, before, input.shape.w),
+    ]
 }
 
 /// The windows of four positions.

@@ -1,7 +1,7 @@
 //! Compute routines, and the one place that chooses among them.
 
-#[cfg(all(kernels = "dsp", target_arch = "arm"))]
-mod arm;
+#[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
+mod asm;
 mod conv;
 mod dense;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
@@ -10,34 +10,27 @@ mod elementwise;
 #[cfg(any(feature = "encode", kernels = "lanes"))]
 mod lanes;
 mod pool;
-#[cfg(all(kernels = "lanes", target_arch = "arm"))]
-mod thumb;
-#[cfg(all(
-    any(feature = "encode", kernels = "dsp"),
-    not(all(kernels = "dsp", target_arch = "arm"))
-))]
-mod twin;
 
 use core::cell::Cell;
 
 use crate::fixed::requantize;
-use crate::op::{Kind, Op, Post, Tensor};
+use crate::op::{Kind, Op, Post, Tensor, Window};
 use crate::shape::DType;
 
 #[cfg(all(kernels = "dsp", target_arch = "arm"))]
-use arm::Core as DspCore;
+use asm::dsp::Core as DspCore;
+#[cfg(all(kernels = "lanes", target_arch = "arm"))]
+use asm::lanes::Core as LanesCore;
+#[cfg(all(
+    any(feature = "encode", kernels = "dsp"),
+    not(all(kernels = "dsp", target_arch = "arm"))
+))]
+use dsp::twin::Twin as DspCore;
 #[cfg(all(
     any(feature = "encode", kernels = "lanes"),
     not(all(kernels = "lanes", target_arch = "arm"))
 ))]
 use lanes::twin::Twin as LanesCore;
-#[cfg(all(kernels = "lanes", target_arch = "arm"))]
-use thumb::Core as LanesCore;
-#[cfg(all(
-    any(feature = "encode", kernels = "dsp"),
-    not(all(kernels = "dsp", target_arch = "arm"))
-))]
-use twin::Twin as DspCore;
 
 /// A set of kernels. All give the same bits; the portable ones define them. A build chooses one by its target's name
 /// (`build.rs`); on the host, with feature `encode`, all of them run, on a software twin of the core's instructions.
@@ -77,6 +70,11 @@ impl Kernels {
 
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
+
+/// Whether the portable kernels of this build may meet weights in blocks: the DSP kernels take all of those, and the `lanes` those
+/// of dense layers.
+const BLOCKED_CONV: bool = cfg!(any(feature = "encode", not(kernels = "dsp")));
+const BLOCKED_DENSE: bool = cfg!(any(feature = "encode", kernels = "portable"));
 
 /// A stored byte as a number.
 #[inline(always)]
@@ -165,19 +163,67 @@ fn requantized(post: &Post<'_>, shift: i8, dtype: DType, acc: i32) -> u8 {
 }
 
 /// Stores the accumulators of the output channels from `first` on: requantized bytes, or i32, little-endian.
-#[inline(always)]
+#[inline(never)]
 fn store(post: &Post<'_>, dtype: DType, first: usize, accs: &[i32], y: &mut [u8]) {
+    for ((j, y), &acc) in y.chunks_mut(dtype.size()).enumerate().zip(accs) {
+        store_one(post, dtype, first + j, acc, y);
+    }
+}
+
+/// Stores one accumulator.
+#[inline(always)]
+fn store_one(post: &Post<'_>, dtype: DType, channel: usize, acc: i32, out: &mut [u8]) {
     match dtype {
         DType::I32 => {
-            for (y, acc) in y.as_chunks_mut::<4>().0.iter_mut().zip(accs) {
-                *y = acc.to_le_bytes();
+            for (out, byte) in out.iter_mut().zip(acc.to_le_bytes()) {
+                *out = byte;
             }
         }
         DType::U8 | DType::I8 => {
-            for (j, (y, &acc)) in y.iter_mut().zip(accs).enumerate() {
-                *y = requantized(post, post.shift(first + j), dtype, acc);
+            for out in out {
+                *out = requantized(post, post.shift(channel), dtype, acc);
             }
         }
+    }
+}
+
+/// True if a layer's requantization shifts right by 1 to 31 bits, without a table.
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+fn plain(post: &Post<'_>, dtype: DType) -> bool {
+    dtype != DType::I32 && post.table.is_none() && post.shifts.iter().all(|&shift| shift as i8 > 0)
+}
+
+/// `out[i] = saturate(round_half_even((sums[i * stride] + bias[i]) * 2^-shifts[i]))`, to i8 if `signed`, else to u8, over the
+/// shortest of all; one shift serves all channels. Shifts are 1..=31.
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+fn requantize_plain(
+    sums: &[i32],
+    stride: usize,
+    bias: &[[u8; 4]],
+    shifts: &[u8],
+    signed: bool,
+    out: &mut [u8],
+) {
+    let mut each = shifts.iter();
+    let mut last = None;
+    let sums = sums.iter().step_by(stride.max(1));
+    for ((sum, bias), out) in sums.zip(bias).zip(out) {
+        last = match each.next() {
+            None if shifts.len() == 1 => last,
+            next => next,
+        };
+        let Some(shift) = last else { return };
+        let shift = shift & 31;
+        let acc = sum.wrapping_add(i32::from_le_bytes(*bias));
+        // A tie goes down if the quotient below it is even.
+        let even = !(acc >> shift) & 1;
+        let half = ((1u32 << shift) >> 1) as i32;
+        let q = acc.wrapping_sub(even).wrapping_add(half) >> shift;
+        *out = if signed {
+            q.clamp(-128, 127) as u8
+        } else {
+            q.clamp(0, 255) as u8
+        };
     }
 }
 
@@ -220,6 +266,19 @@ struct Span {
 }
 
 impl Span {
+    /// Window `index` along an axis (0 rows, 1 columns) of a map.
+    fn of(window: &Window, axis: usize, index: usize, map: Tensor) -> Self {
+        let limits = [map.shape.h, map.shape.w];
+        let axis = axis % 2;
+        Self::new(
+            index,
+            window.size[axis],
+            window.stride[axis],
+            window.pad[axis],
+            limits[axis],
+        )
+    }
+
     /// Window `index` of `size` and `stride` over a map of `limit` rows or columns with `pad` before it.
     #[inline(always)]
     fn new(index: usize, size: u16, stride: u16, pad: u8, limit: u16) -> Self {

@@ -45,6 +45,7 @@ pub(super) fn text(results: &[(&Machine, Bench)]) -> String {
     });
     row("arena (bytes)", "", &|bench| bench.arena.to_string());
     row("stack (bytes)", "", &|bench| bench.stack.to_string());
+    row("code (bytes)", "", &|bench| bench.code.to_string());
     row("loop of 1000000", "", &|bench| {
         bench.known_loop.1.to_string()
     });

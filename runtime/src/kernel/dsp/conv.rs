@@ -1,8 +1,8 @@
 //! Convolution without groups, with bias, max pooling over the accumulators, and requantization.
 
-use super::gather::Gather;
+use super::gather::{Gather, Lane};
 use super::{Buffer, Dsp, STEPS};
-use crate::kernel::store;
+use crate::kernel::{bias_of, plain, store_one};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 
@@ -31,9 +31,8 @@ pub(super) fn conv2d<D: Dsp>(
         conv,
         gather: Gather::new(x, input, conv.window),
         output,
-        plain: output.dtype != DType::I32
-            && conv.post.table.is_none()
-            && conv.post.shifts.iter().all(|&shift| shift as i8 > 0),
+        quad: quad(conv.pool.map_or([1, 1], |pool| pool.size), 0),
+        plain: plain(&conv.post, output.dtype),
         steps: conv.weights.per_channel.div_ceil(2).max(1),
     };
     let pixel_len = (usize::from(output.shape.c) * output.dtype.size()).max(1);
@@ -62,6 +61,16 @@ pub(super) fn conv2d<D: Dsp>(
     }
 }
 
+/// Positions `group..group + 4` of a pooling window; those beyond the last repeat it, which does not change a maximum.
+fn quad([rows, columns]: [u16; 2], group: usize) -> [Position; 4] {
+    let width = usize::from(columns).max(1);
+    let last = (usize::from(rows) * width).saturating_sub(1);
+    core::array::from_fn(|p| {
+        let i = (group + p).min(last);
+        [i / width, i % width]
+    })
+}
+
 /// A layer and its input.
 struct Layer<'a> {
     conv: &'a Conv<'a>,
@@ -69,6 +78,8 @@ struct Layer<'a> {
     output: Tensor,
     /// Requantization shifts right by 1 to 31 bits, without a table.
     plain: bool,
+    /// [`quad`] of a small pooling window.
+    quad: [Position; 4],
     /// Words of weights of a block: values under the window, in pairs.
     steps: usize,
 }
@@ -82,7 +93,7 @@ impl Layer<'_> {
         }
         for (p, &at) in positions.iter().enumerate() {
             let range = 2 * step..2 * (step + count);
-            self.gather.window::<D, 4>(at, range, p, buffer);
+            self.gather.window::<D>(at, range, Lane::of_four(buffer, p));
         }
         count
     }
@@ -95,47 +106,46 @@ impl Layer<'_> {
         rest.get(..BLOCKS * self.steps).unwrap_or(rest)
     }
 
-    /// Adds the bias, requantizes and stores the channels from `first` on of one pixel.
+    /// Adds the bias, requantizes and stores the channels from `first` on of one pixel; their sums are `stride` apart.
     #[inline(never)]
-    fn finish<D: Dsp>(&self, first: usize, accs: &mut [i32], out: &mut [u8]) {
-        let post = &self.conv.post;
-        let bias = self.conv.bias.get(first..).unwrap_or_default();
+    fn finish<D: Dsp>(&self, first: usize, sums: &[i32], stride: usize, out: &mut [u8]) {
+        let (post, dtype) = (&self.conv.post, self.output.dtype);
         if self.plain {
             let shifts = match post.shifts {
                 [_] => Some(post.shifts),
                 all => all.get(first..),
             };
-            let signed = self.output.dtype != DType::U8;
-            D::requantize(accs, bias, shifts.unwrap_or_default(), signed, out);
+            let bias = self.conv.bias.get(first..).unwrap_or_default();
+            let signed = dtype != DType::U8;
+            D::requantize(sums, stride, bias, shifts.unwrap_or_default(), signed, out);
             return;
         }
-        for (acc, bias) in accs.iter_mut().zip(bias) {
-            *acc += i32::from_le_bytes(*bias);
+        let sums = sums.iter().step_by(stride);
+        for ((j, out), sum) in out.chunks_mut(dtype.size()).enumerate().zip(sums) {
+            store_one(
+                post,
+                dtype,
+                first + j,
+                sum + bias_of(self.conv.bias, first + j),
+                out,
+            );
         }
-        store(post, self.output.dtype, first, accs, out);
     }
 
     /// One output position: the maximum over its pooling window, for all channels.
     #[inline(never)]
     fn pooled<D: Dsp>(&self, [oy, ox]: Position, pixel: &mut [u8], buffer: &mut Buffer) {
         let Some(pool) = self.conv.pool else { return };
-        let width = usize::from(pool.size[1]).max(1);
-        let count = (usize::from(pool.size[0]) * width).max(1);
+        let count = (usize::from(pool.size[0]) * usize::from(pool.size[1])).max(1);
         let [top, left] = [
             oy * usize::from(pool.stride[0]),
             ox * usize::from(pool.stride[1]),
         ];
-        // Positions beyond the last repeat it, which does not change a maximum.
-        let positions = |group: usize| {
-            core::array::from_fn(|p| {
-                let i = (group + p).min(count - 1);
-                [top + i / width, left + i % width]
-            })
-        };
         // All channels find the values of a small window in the buffer.
         let resident = count <= 4 && self.steps <= STEPS;
         if resident {
-            self.gather::<D>(0, &positions(0), buffer);
+            let positions = self.quad.map(|[row, column]| [top + row, left + column]);
+            self.gather::<D>(0, &positions, buffer);
         }
         let mut first = 0;
         for out in pixel.chunks_mut(RUN * self.output.dtype.size()) {
@@ -152,7 +162,9 @@ impl Layer<'_> {
             } else {
                 for group in (0..count).step_by(4) {
                     let mut sums = [[[0; 4]; 2]; BLOCKS];
-                    self.sums::<D>(weights, &positions(group), false, buffer, &mut sums);
+                    let positions =
+                        quad(pool.size, group).map(|[row, column]| [top + row, left + column]);
+                    self.sums::<D>(weights, &positions, false, buffer, &mut sums);
                     for (best, sums) in best.iter_mut().zip(&sums) {
                         for (best, sums) in best.iter_mut().zip(sums) {
                             *best = sums.iter().fold(*best, |best, &sum| best.max(sum));
@@ -160,7 +172,7 @@ impl Layer<'_> {
                     }
                 }
             }
-            self.finish::<D>(first, best.as_flattened_mut(), out);
+            self.finish::<D>(first, best.as_flattened(), 1, out);
             first += RUN;
         }
     }
@@ -178,12 +190,10 @@ impl Layer<'_> {
             let mut sums = [[[0; 4]; 2]; BLOCKS];
             self.sums::<D>(self.weights(first), positions, resident, buffer, &mut sums);
             for (p, pixel) in pixels.chunks_mut((channels * size).max(1)).enumerate() {
-                let mut accs = [0; RUN];
-                for (acc, sums) in accs.iter_mut().zip(sums.as_flattened()) {
-                    *acc = sums[p % 4];
-                }
+                let sums = sums.as_flattened().as_flattened();
+                let sums = sums.get(p..).unwrap_or_default();
                 let out = pixel.get_mut(first * size..).unwrap_or_default();
-                self.finish::<D>(first, &mut accs, out);
+                self.finish::<D>(first, sums, 4, out);
             }
         }
     }
@@ -226,10 +236,9 @@ impl Layer<'_> {
             while step < self.steps {
                 let mut count = self.steps;
                 if first == 0 || !resident {
-                    let lane = buffer.as_chunks_mut::<1>().0;
-                    count = (self.steps - step).min(lane.len());
+                    count = (self.steps - step).min(buffer.len());
                     let range = 2 * step..2 * (step + count);
-                    self.gather.window::<D, 1>(at, range, 0, lane);
+                    self.gather.window::<D>(at, range, Lane::alone(buffer));
                 }
                 let acts = buffer.get(..count).unwrap_or_default();
                 for (sums, block) in sums.iter_mut().zip(weights.chunks_exact(self.steps.max(1))) {
@@ -237,7 +246,7 @@ impl Layer<'_> {
                 }
                 step += count.max(1);
             }
-            self.finish::<D>(first, sums.as_flattened_mut(), out);
+            self.finish::<D>(first, sums.as_flattened(), 1, out);
             first += RUN;
         }
     }

@@ -1,6 +1,7 @@
 //! Fully connected.
 
-use super::{Buffer, Dsp, STEPS, gather};
+use super::gather::Lane;
+use super::{Buffer, Dsp, STEPS};
 use crate::kernel::{bias_of, store};
 use crate::op::{Dense, Tensor};
 use crate::shape::DType;
@@ -27,7 +28,7 @@ pub(super) fn dense<D: Dsp>(
         let mut sums = [bias_of(layer.bias, first), bias_of(layer.bias, first + 1)];
         for values in x.chunks(WIDTH) {
             if first == 0 || !resident {
-                gather::vector::<D>(signed, values, acts);
+                Lane::alone(acts).values::<D>(signed, values);
             }
             let steps = values.len().div_ceil(2);
             let (words, others) = rest.split_at_checked(steps).unwrap_or((rest, &[]));

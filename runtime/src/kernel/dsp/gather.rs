@@ -21,6 +21,10 @@ pub(super) struct Gather<'a> {
     len: usize,
     /// Values of a row of the tensor.
     pitch: usize,
+    /// Values between the windows of neighbouring rows and columns of the map.
+    step: [usize; 2],
+    /// Values from the first window to the tensor's first value.
+    before: usize,
     /// Places of a window's values, if its rows are short.
     offsets: Offsets,
     /// First and last row, and first and last column of the map whose windows lie in the tensor.
@@ -50,6 +54,8 @@ impl<'a> Gather<'a> {
             signed: input.dtype != DType::U8,
             len: kh * run,
             pitch,
+            step: [usize::from(sh) * pitch, usize::from(sw) * ci],
+            before: usize::from(top) * pitch + usize::from(left) * ci,
             offsets: if run < SHORT {
                 Offsets::new(kh, run, pitch)
             } else {
@@ -62,62 +68,49 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Index of the first value of the window of a map position, if all of them lie in the tensor.
+    /// True if all windows of a rectangle of the map lie in the tensor.
     #[inline(always)]
-    fn start(&self, [row, column]: [usize; 2]) -> Option<usize> {
+    fn holds(&self, [top, left]: [usize; 2], [bottom, right]: [usize; 2]) -> bool {
         let [rows, columns] = self.inside;
-        if row < rows[0] || row > rows[1] || column < columns[0] || column > columns[1] {
-            return None;
-        }
-        let [sh, sw] = self.window.stride.map(usize::from);
-        let [top, left] = self.window.pad.map(usize::from);
-        let top = (row * sh).wrapping_sub(top);
-        let left = (column * sw).wrapping_sub(left);
-        let at = top
-            .wrapping_mul(self.pitch)
-            .wrapping_add(left.wrapping_mul(usize::from(self.input.shape.c)));
-        Some(at)
+        top >= rows[0] && bottom <= rows[1] && left >= columns[0] && right <= columns[1]
     }
 
-    /// Writes the whole windows of four map positions, if there is a list of their places and all of them lie in the tensor.
+    /// Index of the first value of a window that lies in the tensor.
+    #[inline(always)]
+    fn start(&self, [row, column]: [usize; 2]) -> usize {
+        let [down, right] = self.step;
+        let at = row
+            .wrapping_mul(down)
+            .wrapping_add(column.wrapping_mul(right));
+        at.wrapping_sub(self.before)
+    }
+
+    /// Writes the whole windows of four map positions, in the order of the map, if there is a list of their places and all of
+    /// them lie in the tensor.
     pub(super) fn listed<D: Dsp>(
         &self,
         positions: &[[usize; 2]; 4],
         buffer: &mut [[u32; 4]],
     ) -> bool {
-        if self.offsets.pairs().is_empty() {
+        let [a, b, c, d] = *positions;
+        let left = a[1].min(b[1]).min(c[1]).min(d[1]);
+        let right = a[1].max(b[1]).max(c[1]).max(d[1]);
+        if self.offsets.pairs().is_empty() || !self.holds([a[0], left], [d[0], right]) {
             return false;
         }
-        let mut values: [&[u8]; 4] = [&[]; 4];
-        for (values, &at) in values.iter_mut().zip(positions) {
-            let Some(start) = self.start(at) else {
-                return false;
-            };
-            *values = self.x.get(start..).unwrap_or_default();
-        }
+        let values = positions.map(|at| self.x.get(self.start(at)..).unwrap_or_default());
         D::list4(self.signed, values, &self.offsets, buffer);
         true
     }
 
-    /// Writes lane `p` of the buffer: values `range` of the window of a map position, counted `[kh][kw][ci]`; what lies outside
+    /// Writes a lane of the buffer: values `range` of the window of a map position, counted `[kh][kw][ci]`; what lies outside
     /// of the input is 0. The high half of the last word is 0 if the range has an odd length.
     #[inline(never)]
-    pub(super) fn window<D: Dsp, const P: usize>(
-        &self,
-        at: [usize; 2],
-        range: Range<usize>,
-        p: usize,
-        buffer: &mut [[u32; P]],
-    ) {
+    pub(super) fn window<D: Dsp>(&self, at: [usize; 2], range: Range<usize>, lane: Lane<'_>) {
+        let mut to = lane;
         let run = usize::from(self.window.size[1]) * usize::from(self.input.shape.c);
-        let mut to = Lane {
-            buffer,
-            p,
-            at: 0,
-            signed: self.signed,
-        };
         let end = range.end.min(self.len);
-        let start = self.start(at);
+        let start = self.holds(at, at).then(|| self.start(at));
         let mut begin = 0;
         for ky in 0..usize::from(self.window.size[0]) {
             let from = range.start.saturating_sub(begin).min(run);
@@ -129,111 +122,103 @@ impl<'a> Gather<'a> {
             match start {
                 Some(start) => {
                     let first = start + ky * self.pitch + from;
-                    to.values::<D>(part(self.x, first, until - from));
+                    to.values::<D>(self.signed, part(self.x, first, until - from));
                 }
-                None => self.clipped::<D, P>(at, ky, from..until, &mut to),
+                None => self.clipped::<D>(at, ky, from..until, &mut to),
             }
         }
     }
 
     /// Row `ky` of a window that does not lie in the tensor as a whole.
     #[inline(never)]
-    fn clipped<D: Dsp, const P: usize>(
+    fn clipped<D: Dsp>(
         &self,
         [row, column]: [usize; 2],
         ky: usize,
         range: Range<usize>,
-        to: &mut Lane<'_, P>,
+        to: &mut Lane<'_>,
     ) {
-        let shape = self.input.shape;
-        let ([kh, kw], [sh, sw]) = (self.window.size, self.window.stride);
-        let [top, left] = self.window.pad;
-        let v = Span::new(row, kh, sh, top, shape.h);
-        let h = Span::new(column, kw, sw, left, shape.w);
+        let v = Span::of(&self.window, 0, row, self.input);
+        let h = Span::of(&self.window, 1, column, self.input);
         let row = ky.wrapping_sub(v.skip);
         if row >= v.len {
             to.zeros(range.len());
             return;
         }
-        let ci = usize::from(shape.c);
+        let ci = usize::from(self.input.shape.c);
         let (left, right) = (h.skip * ci, (h.skip + h.len) * ci);
         let first = left.max(range.start).min(range.end);
         let last = right.min(range.end).max(first);
         let at = (v.start + row) * self.pitch + h.start * ci + first.saturating_sub(left);
         to.zeros(first - range.start);
-        to.values::<D>(part(self.x, at, last - first));
+        to.values::<D>(self.signed, part(self.x, at, last - first));
         to.zeros(range.end - last);
     }
 }
 
-/// All values of a vector.
-pub(super) fn vector<D: Dsp>(signed: bool, x: &[u8], buffer: &mut [u32]) {
-    let mut to = Lane {
-        buffer: buffer.as_chunks_mut::<1>().0,
-        p: 0,
-        at: 0,
-        signed,
-    };
-    to.values::<D>(x);
-}
-
-/// One position of the buffer under construction.
-struct Lane<'b, const P: usize> {
-    buffer: &'b mut [[u32; P]],
-    p: usize,
+/// One position of a buffer under construction: every `stride`th word from the first on.
+pub(super) struct Lane<'b> {
+    words: &'b mut [u32],
+    /// 1 or 4.
+    stride: usize,
     /// Values written.
     at: usize,
-    signed: bool,
 }
 
-impl<const P: usize> Lane<'_, P> {
+impl<'b> Lane<'b> {
+    /// Lane `p` of four.
+    pub(super) fn of_four(buffer: &'b mut [[u32; 4]], p: usize) -> Self {
+        Self {
+            words: buffer.as_flattened_mut().get_mut(p..).unwrap_or_default(),
+            stride: 4,
+            at: 0,
+        }
+    }
+
+    /// The only lane.
+    pub(super) fn alone(words: &'b mut [u32]) -> Self {
+        Self {
+            words,
+            stride: 1,
+            at: 0,
+        }
+    }
+
     /// One value as the low half of a pair.
-    #[inline(always)]
     fn put(&mut self, half: u32) {
-        let p = self.p % P;
-        if let Some(word) = self.buffer.get_mut(self.at / 2) {
-            word[p] = if self.at.is_multiple_of(2) {
+        if let Some(word) = self.words.get_mut(self.at / 2 * self.stride) {
+            *word = if self.at.is_multiple_of(2) {
                 half
             } else {
-                word[p] | half << 16
+                *word | half << 16
             };
         }
         self.at += 1;
     }
 
-    #[inline(always)]
     fn zeros(&mut self, count: usize) {
         for _ in 0..count {
             self.put(0);
         }
     }
 
-    #[inline(always)]
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes(&mut self, signed: bool, bytes: &[u8]) {
         for &byte in bytes {
-            self.put(half(self.signed, byte));
+            self.put(half(signed, byte));
         }
     }
 
-    #[inline(always)]
-    fn values<D: Dsp>(&mut self, values: &[u8]) {
+    /// Values, i8 if `signed`, else u8.
+    #[inline(never)]
+    pub(super) fn values<D: Dsp>(&mut self, signed: bool, values: &[u8]) {
         // Whole words begin at an even value.
         let odd = (self.at % 2).min(values.len());
         let (head, rest) = values.split_at_checked(odd).unwrap_or((values, &[]));
-        self.bytes(head);
+        self.bytes(signed, head);
         let (fours, tail) = rest.as_chunks::<4>();
-        let words = self.buffer.get_mut(self.at / 2..).unwrap_or_default();
-        match words.as_flattened_mut().as_chunks_mut::<4>() {
-            (lanes, []) if P == 4 => D::widen4(self.signed, fours, lanes, self.p),
-            _ => {
-                for (pairs, bytes) in words.as_chunks_mut::<2>().0.iter_mut().zip(fours) {
-                    let [a, b, c, d] = bytes.map(|byte| half(self.signed, byte));
-                    let p = self.p % P;
-                    [pairs[0][p], pairs[1][p]] = [a | b << 16, c | d << 16];
-                }
-            }
-        }
+        let words = self.words.get_mut(self.at / 2 * self.stride..);
+        D::widen4(signed, fours, words.unwrap_or_default(), self.stride);
         self.at += 4 * fours.len();
-        self.bytes(tail);
+        self.bytes(signed, tail);
     }
 }

@@ -1,9 +1,9 @@
 //! The DSP routines in plain Rust, instruction by instruction: the host runs the loops of a Cortex-M core with it.
 
-use super::dsp::{Dsp, Offsets};
+use super::{Dsp, Offsets};
 
 /// Software twin of the core's instructions.
-pub(super) struct Twin;
+pub(in crate::kernel) struct Twin;
 
 /// Bytes 0 and 2, zero-extended to halves.
 fn uxtb16(word: u32) -> u32 {
@@ -47,13 +47,17 @@ fn weight_pairs(word: &[u8; 4]) -> [u32; 2] {
 }
 
 impl Dsp for Twin {
-    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [[u32; 4]], p: usize) {
+    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [u32], stride: usize) {
         let extend = if signed { sxtb16 } else { uxtb16 };
-        for (words, bytes) in words.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        for (i, bytes) in bytes.iter().enumerate() {
+            let (at, next) = (2 * i * stride, (2 * i + 1) * stride);
+            if next >= words.len() {
+                return;
+            }
             let bytes = u32::from_le_bytes(*bytes);
             let (even, odd) = (extend(bytes), extend(bytes.rotate_right(8)));
-            words[0][p % 4] = pkhbt(even, odd);
-            words[1][p % 4] = pkhtb(odd, even);
+            words[at] = pkhbt(even, odd);
+            words[next] = pkhtb(odd, even);
         }
     }
 
@@ -98,25 +102,6 @@ impl Dsp for Twin {
             for (sum, weights) in sums.iter_mut().zip(weight_pairs(word)) {
                 *sum = smlad(act, weights, *sum);
             }
-        }
-    }
-
-    fn requantize(sums: &[i32], bias: &[[u8; 4]], shifts: &[u8], signed: bool, out: &mut [u8]) {
-        let each = usize::from(shifts.len() > 1);
-        for (i, ((sum, bias), out)) in sums.iter().zip(bias).zip(out).enumerate() {
-            let Some(shift) = shifts.get(i * each).map(|shift| shift & 31) else {
-                return;
-            };
-            let acc = sum.wrapping_add(i32::from_le_bytes(*bias));
-            // A tie goes down if the quotient below it is even.
-            let even = !(acc >> shift) & 1;
-            let half = ((1u32 << shift) >> 1) as i32;
-            let q = acc.wrapping_sub(even).wrapping_add(half) >> shift;
-            *out = if signed {
-                q.clamp(-128, 127) as u8
-            } else {
-                q.clamp(0, 255) as u8
-            };
         }
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! Registers of the loops: r0 activations, r1 weights, r2 and r3 the weight pairs of both channels, r12 and lr two activations,
 //! r4-r7 the sums of the first channel, r8-r11 those of the second. LDRD needs aligned words, which `[[u32; 4]]` has;
-//! weights are read by LDR, which does not (the core's default; as in all code that the compiler makes for it).
-#![allow(unsafe_code)]
+//! weights are read by LDR, which does not.
 
 use core::arch::naked_asm;
 
-use super::dsp::{Dsp, Offsets};
+use crate::kernel::dsp::{Dsp, Offsets};
 
 /// The core's own instructions.
-pub(super) struct Core;
+pub(in crate::kernel) struct Core;
 
 /// Makes the assembler accept the DSP extension where the target's name leaves it open; code of other functions is not affected.
 #[cfg(optional_dsp)]
@@ -26,23 +25,31 @@ macro_rules! extension {
     };
 }
 
-/// One word of weights against four positions: 13 instructions of 4 bytes each, 16 multiply-accumulates.
+/// One word of weights against four positions: 13 instructions of 4 bytes each, 16 multiply-accumulates. With other arguments
+/// the first step, which sets the sums.
 macro_rules! step4 {
     () => {
-        "ldr r3, [r1], #4
-        ldrd r12, lr, [r0], #8
-        sxtb16 r2, r3
-        sxtb16 r3, r3, ror #8
-        smlad r4, r12, r2, r4
-        smlad r8, r12, r3, r8
-        smlad r5, lr, r2, r5
-        smlad r9, lr, r3, r9
-        ldrd r12, lr, [r0], #8
-        smlad r6, r12, r2, r6
-        smlad r10, r12, r3, r10
-        smlad r7, lr, r2, r7
-        smlad r11, lr, r3, r11
-        "
+        step4!(
+            "smlad", ", r4", ", r5", ", r6", ", r7", ", r8", ", r9", ", r10", ", r11"
+        )
+    };
+    ($smlad:literal, $r4:literal, $r5:literal, $r6:literal, $r7:literal, $r8:literal, $r9:literal, $r10:literal, $r11:literal) => {
+        concat!(
+            "ldr r3, [r1], #4
+            ldrd r12, lr, [r0], #8
+            sxtb16 r2, r3
+            sxtb16 r3, r3, ror #8
+            ",
+            concat!($smlad, " r4, r12, r2", $r4, "\n"),
+            concat!($smlad, " r8, r12, r3", $r8, "\n"),
+            concat!($smlad, " r5, lr, r2", $r5, "\n"),
+            concat!($smlad, " r9, lr, r3", $r9, "\n"),
+            "ldrd r12, lr, [r0], #8\n",
+            concat!($smlad, " r6, r12, r2", $r6, "\n"),
+            concat!($smlad, " r10, r12, r3", $r10, "\n"),
+            concat!($smlad, " r7, lr, r2", $r7, "\n"),
+            concat!($smlad, " r11, lr, r3", $r11, "\n"),
+        )
     };
 }
 
@@ -83,11 +90,15 @@ unsafe extern "C" fn max4(
         "str r0, [sp, #4]",
         "str r12, [sp, #12]",
         "str r3, [sp, #16]",
-        "rsb r2, r2, #0",
-        "and r2, r2, #7",
-        "mov r12, #52",
+        // The loop begins after the first step, with so many steps that a multiple of eight remains; or at its end.
+        "rsb r12, r2, #1",
+        "and r12, r12, #7",
+        "cmp r2, #1",
+        "it eq",
+        "moveq r12, #8",
+        "mov r2, #52",
         "adr.w r3, 3f",
-        "mla r12, r2, r12, r3",
+        "mla r12, r12, r2, r3",
         "orr r12, r12, #1",
         "str r12, [sp, #8]",
         "2:",
@@ -95,14 +106,7 @@ unsafe extern "C" fn max4(
         "ldr r12, [sp, #12]",
         "add r12, r12, r1",
         "str r12, [sp]",
-        "movs r4, #0",
-        "movs r5, #0",
-        "movs r6, #0",
-        "movs r7, #0",
-        "mov r8, r4",
-        "mov r9, r4",
-        "mov r10, r4",
-        "mov r11, r4",
+        step4!("smuad", "", "", "", "", "", "", "", ""),
         "ldr pc, [sp, #8]",
         ".p2align 2",
         "3:",
@@ -233,9 +237,9 @@ unsafe extern "C" fn add1(
     )
 }
 
-/// Four bytes to two pairs, 16 bytes apart: 7 instructions.
+/// Four bytes to two pairs: 7 instructions.
 macro_rules! widen4 {
-    ($extend:literal) => {
+    ($extend:literal, $stride:literal) => {
         concat!(
             "ldr r3, [r0], #4\n",
             $extend,
@@ -244,16 +248,19 @@ macro_rules! widen4 {
             " r3, r3, ror #8\n",
             "pkhbt lr, r12, r3, lsl #16\n",
             "pkhtb r3, r3, r12, asr #16\n",
-            "str lr, [r2], #16\n",
-            "str r3, [r2], #16\n",
+            "str lr, [r2], #",
+            $stride,
+            "\nstr r3, [r2], #",
+            $stride,
+            "\n",
         )
     };
 }
 
 macro_rules! widen {
-    ($name:ident, $extend:literal) => {
+    ($name:ident, $extend:literal, $stride:literal) => {
         /// # Safety
-        /// `bytes` points to `count` >= 1 groups of four bytes; `words` to the first of `2 * count` words, 16 bytes apart.
+        /// `bytes` points to `count` >= 1 groups of four bytes; `words` to the first of `2 * count` words, so many bytes apart.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(bytes: *const [u8; 4], count: usize, words: *mut u32) {
             naked_asm!(
@@ -261,12 +268,11 @@ macro_rules! widen {
                 "push {{r4, lr}}",
                 "lsrs r1, r1, #1",
                 "bcc 2f",
-                widen4!($extend),
+                widen4!($extend, $stride),
                 "cbz r1, 3f",
-                ".p2align 2",
                 "2:",
-                widen4!($extend),
-                widen4!($extend),
+                widen4!($extend, $stride),
+                widen4!($extend, $stride),
                 "subs r1, #1",
                 "bne 2b",
                 "3:",
@@ -276,8 +282,10 @@ macro_rules! widen {
     };
 }
 
-widen!(widen_unsigned, "uxtb16");
-widen!(widen_signed, "sxtb16");
+widen!(widen_unsigned, "uxtb16", "16");
+widen!(widen_signed, "sxtb16", "16");
+widen!(widen_unsigned_alone, "uxtb16", "4");
+widen!(widen_signed_alone, "sxtb16", "4");
 
 /// One pair of offsets, one position: 4 instructions.
 macro_rules! pair {
@@ -332,53 +340,6 @@ macro_rules! list4 {
 list4!(list4_unsigned, "ldrb");
 list4!(list4_signed, "ldrsb");
 
-macro_rules! requantize {
-    ($name:ident, $saturate:literal) => {
-        /// `each`: bytes from one shift to the next, 0 or 1.
-        ///
-        /// # Safety
-        /// `sums`, `bias` and `out` point to `count` >= 1 values each, `shifts` to one, or as many.
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name(
-            sums: *const i32,
-            bias: *const [u8; 4],
-            shifts: *const u8,
-            out: *mut u8,
-            count: usize,
-            each: usize,
-        ) {
-            naked_asm!(
-                extension!(),
-                "push {{r4-r8, lr}}",
-                "ldrd r4, r5, [sp, #24]",
-                "movs r6, #1",
-                ".p2align 2",
-                "2:",
-                "ldrb r7, [r2]",
-                "add r2, r2, r5",
-                "ldr r8, [r0], #4",
-                "ldr r12, [r1], #4",
-                "add r8, r8, r12",
-                // A tie goes down if the quotient below it is even.
-                "lsr r12, r8, r7",
-                "bic r12, r6, r12",
-                "lsl lr, r6, r7",
-                "sub r8, r8, r12",
-                "add r8, r8, lr, lsr #1",
-                "asr r8, r8, r7",
-                $saturate,
-                "strb r8, [r3], #1",
-                "subs r4, #1",
-                "bne 2b",
-                "pop {{r4-r8, pc}}",
-            )
-        }
-    };
-}
-
-requantize!(requantize_unsigned, "usat r8, #8, r8");
-requantize!(requantize_signed, "ssat r8, #8, r8");
-
 impl Dsp for Core {
     #[inline(always)]
     fn list4(signed: bool, values: [&[u8]; 4], offsets: &Offsets, words: &mut [[u32; 4]]) {
@@ -395,45 +356,33 @@ impl Dsp for Core {
     }
 
     #[inline(always)]
-    fn requantize(sums: &[i32], bias: &[[u8; 4]], shifts: &[u8], signed: bool, out: &mut [u8]) {
-        let mut count = sums.len().min(bias.len()).min(out.len());
-        let each = usize::from(shifts.len() > 1);
-        if shifts.len() != 1 {
-            count = count.min(shifts.len());
-        }
-        if count == 0 {
-            return;
-        }
-        let requantize = if signed {
-            requantize_signed
-        } else {
-            requantize_unsigned
-        };
-        // SAFETY: `count` >= 1 values are there, and as many shifts, or one that `each` = 0 stays at.
-        unsafe {
-            requantize(
-                sums.as_ptr(),
-                bias.as_ptr(),
-                shifts.as_ptr(),
-                out.as_mut_ptr(),
-                count,
-                each,
-            );
-        }
+    fn requantize(
+        sums: &[i32],
+        stride: usize,
+        bias: &[[u8; 4]],
+        shifts: &[u8],
+        signed: bool,
+        out: &mut [u8],
+    ) {
+        super::requantize(sums, stride, bias, shifts, signed, out);
     }
 
     #[inline(always)]
-    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [[u32; 4]], p: usize) {
-        let count = bytes.len().min(words.len() / 2);
-        let Some(first) = words.as_flattened_mut().get_mut(p % 4..) else {
-            return;
+    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [u32], stride: usize) {
+        let (count, widen): (_, unsafe extern "C" fn(_, _, _)) = match (stride, signed) {
+            (1, false) => (words.len() / 2, widen_unsigned_alone),
+            (1, true) => (words.len() / 2, widen_signed_alone),
+            (4, false) => ((words.len() + 3) / 8, widen_unsigned),
+            (4, true) => ((words.len() + 3) / 8, widen_signed),
+            _ => return,
         };
+        let count = bytes.len().min(count);
         if count == 0 {
             return;
         }
-        let widen = if signed { widen_signed } else { widen_unsigned };
-        // SAFETY: `count` >= 1 words of bytes are there, and `2 * count` groups of four words, of which one is written.
-        unsafe { widen(bytes.as_ptr(), count, first.as_mut_ptr()) }
+        // SAFETY: `count` >= 1 words of bytes are there, and `2 * count` words `stride` apart, the last of them with index
+        // `(2 * count - 1) * stride < words.len()`.
+        unsafe { widen(bytes.as_ptr(), count, words.as_mut_ptr()) }
     }
 
     #[inline(always)]
