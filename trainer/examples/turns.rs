@@ -102,8 +102,14 @@ impl Turns<'_> {
                     preprocess,
                     ..
                 } = *self.job;
-                fit::evaluate(recipe, self.network, &data.test, preprocess)
-                    .map_err(io::Error::other)?;
+                fit::evaluate(
+                    recipe,
+                    self.network,
+                    &data.test,
+                    preprocess,
+                    &mut |_| Ok(()),
+                )
+                .map_err(io::Error::other)?;
                 answer(self.since.elapsed())?;
                 continue;
             }

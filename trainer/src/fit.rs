@@ -248,7 +248,17 @@ impl<'a> Training<'a> {
         let train = &recipe.train;
         let validation = data.validation.as_ref().unwrap_or(&data.test);
         self.swap_average()?;
-        let (val_loss, val_accuracy) = evaluate(recipe, self.network, validation, preprocess)?;
+        let mut seen = 0;
+        let (val_loss, val_accuracy) = evaluate(
+            recipe,
+            self.network,
+            validation,
+            preprocess,
+            &mut |images| {
+                seen += images;
+                callbacks.validation(seen, validation.len())
+            },
+        )?;
         if !val_loss.is_finite() {
             let first = Batches::in_order(validation, preprocess, EVALUATION_BATCH).next();
             return Err(self.not_finite("the validation loss", val_loss, first.as_ref()));
@@ -448,15 +458,16 @@ fn first_not_finite(network: &Network, batch: Option<&Batch>) -> Result<String, 
     ))
 }
 
-/// Mean loss with penalties, and accuracy, in inference mode.
+/// Mean loss with penalties, and accuracy, in inference mode. `done` hears the number of images of every batch that is computed.
 ///
 /// # Errors
-/// Those of the tensors' device.
+/// Those of the tensors' device, and of `done`.
 pub fn evaluate(
     recipe: &Recipe,
     network: &Network,
     data: &Labelled,
     preprocess: &Preprocess,
+    done: &mut dyn FnMut(usize) -> Result<(), CallbackError>,
 ) -> Result<(f32, f32), FitError> {
     let (mut sum, mut right, mut seen) = (0.0, 0, 0);
     for batch in Batches::in_order(data, preprocess, EVALUATION_BATCH) {
@@ -465,6 +476,7 @@ pub fn evaluate(
         sum += f64::from(loss.to_scalar::<f32>()?) * batch.n as f64;
         right += loss::correct(&logits, &batch.labels)?;
         seen += batch.n;
+        done(batch.n)?;
     }
     let penalty = penalty(network)?;
     let seen = seen.max(1);

@@ -24,7 +24,7 @@ const FOLDER: &str = "target/soak";
 pub enum Check {
     /// Kill `trainer fit` at random moments; each time `--resume` must end in the same bits
     Kill {
-        /// Trainings that are killed, each up to three times
+        /// Kills at least; a training gets one to three of them
         #[arg(long, default_value_t = 200)]
         times: u32,
         /// Other moments
@@ -63,10 +63,11 @@ pub fn run(check: Check) -> Result<(), Failure> {
     }
 }
 
-/// Builds the trainer as its users have it.
+/// Builds the trainer, with the features that its dependencies have in a build of the whole workspace: nothing is built twice.
 fn trainer() -> Result<PathBuf, Failure> {
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "trainer"]))?;
-    Ok(shell::root().join("target/release/trainer"))
+    let build = ["build", "--release", "--locked", "--workspace", "--bin"];
+    shell::run(shell::cargo().args(build).arg("trainer"))?;
+    Ok(shell::trainer().get_program().into())
 }
 
 /// An empty folder of this name.

@@ -23,7 +23,7 @@ use ratatui::{
 use super::{
     Callback, CallbackError, EpochLog, Plan, StepLog,
     curves::{Quantity, label},
-    progress::{Pace, epoch_line, headline, status},
+    progress::{Pace, epoch_line, headline, status, validation_status},
 };
 
 const HEIGHT: u16 = 15;
@@ -58,6 +58,8 @@ struct Screen {
     plan: Plan,
     epochs: Vec<EpochLog>,
     now: Option<StepLog>,
+    /// Images that are validated, of how many.
+    validation: Option<(usize, usize)>,
     pace: Pace,
 }
 
@@ -86,6 +88,7 @@ impl Live {
                 plan: plan.clone(),
                 epochs: plan.history.clone(),
                 now: None,
+                validation: None,
                 pace: Pace::start(),
             },
             drawn: Instant::now(),
@@ -143,7 +146,16 @@ impl Callback for Live {
         self.draw().map_err(CallbackError::Terminal)
     }
 
+    fn validation(&mut self, done: usize, images: usize) -> Result<(), CallbackError> {
+        self.screen.validation = Some((done, images));
+        if self.drawn.elapsed() < REDRAW {
+            return Ok(());
+        }
+        self.draw().map_err(CallbackError::Terminal)
+    }
+
     fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError> {
+        self.screen.validation = None;
         self.screen.epochs.push(*log);
         if log.epoch < self.screen.plan.epochs {
             self.screen.now = None;
@@ -199,9 +211,10 @@ impl Screen {
             ))
             .ratio(done.clamp(0.0, 1.0));
         frame.render_widget(bar, gauge);
-        let text = match &self.now {
-            Some(log) => status(&self.plan, log, &self.pace),
-            None => headline(&self.plan),
+        let text = match (self.validation, &self.now) {
+            (Some((done, images)), _) => validation_status(done, images),
+            (None, Some(log)) => status(&self.plan, log, &self.pace),
+            (None, None) => headline(&self.plan),
         };
         let line = Line::from(text);
         // The cursor stays visible, so a terminal whose run was killed needs no repair.
@@ -323,7 +336,7 @@ mod tests {
             reference_accuracy: Some(0.97),
             history: Vec::new(),
         };
-        let screen = Screen {
+        let mut screen = Screen {
             epochs: (1..=3).map(epoch).collect(),
             now: Some(StepLog {
                 epoch: 4,
@@ -333,6 +346,7 @@ mod tests {
                 accuracy: 0.975,
                 learning_rate: 0.001,
             }),
+            validation: None,
             pace: Pace::start(),
             plan,
         };
@@ -374,5 +388,11 @@ mod tests {
             "no dashed line in the accuracy panel:\n{text}"
         );
         assert!(!dashed(60..120), "a dashed line in the loss panel:\n{text}");
+
+        screen.validation = Some((1250, 10_000));
+        terminal.draw(|frame| screen.render(frame)).unwrap();
+        let last = &terminal.backend().buffer().content()[120 * (HEIGHT as usize - 1)..];
+        let last: String = last.iter().map(|cell| cell.symbol()).collect();
+        assert_eq!(last.trim_end(), "validation  1,250/10,000 images");
     }
 }

@@ -131,6 +131,11 @@ pub trait Callback {
         Ok(())
     }
 
+    /// While an epoch is validated: so many images of all are done. Called often: must be cheap.
+    fn validation(&mut self, _done: usize, _images: usize) -> Result<(), CallbackError> {
+        Ok(())
+    }
+
     /// After every epoch.
     fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError>;
 
@@ -149,6 +154,10 @@ pub trait Callback {
 impl Callback for Vec<Box<dyn Callback>> {
     fn step(&mut self, log: &StepLog) -> Result<(), CallbackError> {
         self.iter_mut().try_for_each(|c| c.step(log))
+    }
+
+    fn validation(&mut self, done: usize, images: usize) -> Result<(), CallbackError> {
+        self.iter_mut().try_for_each(|c| c.validation(done, images))
     }
 
     fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError> {

@@ -236,6 +236,15 @@ pub fn status(plan: &Plan, log: &StepLog, pace: &Pace) -> String {
     )
 }
 
+/// `validation  2,500/10,000 images`.
+pub fn validation_status(done: usize, images: usize) -> String {
+    format!(
+        "validation  {}/{} images",
+        HumanCount(done as u64),
+        HumanCount(images as u64)
+    )
+}
+
 /// A bar for the running epoch, epoch lines above it.
 #[derive(Debug)]
 pub struct Bar {
@@ -264,6 +273,11 @@ impl Callback for Bar {
         self.pace.update(&self.plan, log);
         self.bar.set_position(log.samples as u64);
         self.bar.set_message(status(&self.plan, log, &self.pace));
+        Ok(())
+    }
+
+    fn validation(&mut self, done: usize, images: usize) -> Result<(), CallbackError> {
+        self.bar.set_message(validation_status(done, images));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! libFuzzer on the targets of tests/fuzz, with overflow checks and a limit on memory.
 //!
-//! Coverage is a stable option of the compiler; only that it is given to some packages and not to others needs
-//! `RUSTC_BOOTSTRAP=1`. `cargo +nightly fuzz run TARGET --fuzz-dir tests/fuzz` works as well, with the address sanitizer.
+//! The flags are those that cargo-fuzz gives without an address sanitizer; coverage alone is a stable option of the compiler.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz --features host TARGET` adds the sanitizer.
 
 use std::{
     fs,
@@ -9,55 +9,80 @@ use std::{
     process::{Command, Stdio},
 };
 
+use serde::Deserialize;
+
 use super::{FOLDER, at};
 use crate::shell::{self, Failure};
 
 /// Longest input, bytes; memory of the process, MiB; seconds of one input.
 const LIMITS: [&str; 3] = ["-max_len=4096", "-rss_limit_mb=2048", "-timeout=20"];
 
-/// Builds all targets and runs those that are named, or all.
+/// Edges, their addresses, and operands of comparisons.
+const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+
+/// A platform that is named keeps the flags away from build scripts and macros.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(Deserialize)]
+struct Manifest {
+    bin: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Target {
+    name: String,
+    #[serde(default)]
+    required_features: Vec<String>,
+}
+
+/// Builds the targets that are named, or all, and runs them one after the other.
 pub fn run(names: &[String], seconds: u32) -> Result<(), Failure> {
     let folder = shell::root().join("tests/fuzz");
-    let known = targets(&folder)?;
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+    let path = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&path).map_err(|error| at(&path, &error))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(|error| at(&path, &error))?;
+    let known = manifest.bin;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| known.iter().all(|target| target.name != **name))
+    {
+        let known: Vec<&str> = known.iter().map(|target| target.name.as_str()).collect();
         return Err(Failure(format!(
             "unknown fuzz target `{unknown}`; known: {}",
             known.join(", ")
         )));
     }
-    // `RUSTC_BOOTSTRAP` makes build scripts run again, so the folder is another one than that of the stable builds.
-    let built = shell::root().join("target/fuzz");
-    shell::run(
-        shell::cargo()
-            .current_dir(&folder)
-            .args(["build", "--release", "--locked", "--target-dir"])
-            .arg(&built)
-            .env("RUSTC_BOOTSTRAP", "1"),
-    )?;
-    let chosen = known
+    let chosen: Vec<&Target> = known
         .iter()
-        .filter(|name| names.is_empty() || names.contains(name));
+        .filter(|target| names.is_empty() || names.contains(&target.name))
+        .collect();
+    let built = shell::root().join("target/fuzz");
+    let mut build = shell::cargo();
+    build
+        .current_dir(&folder)
+        .args(["build", "--release", "--locked", "--target", PLATFORM])
+        .arg("--target-dir")
+        .arg(&built)
+        .env("RUSTFLAGS", COVERAGE);
+    for target in &chosen {
+        build.args(["--bin", &target.name]);
+        for feature in &target.required_features {
+            build.args(["--features", feature]);
+        }
+    }
+    shell::run(&mut build)?;
     let mut lines = Vec::new();
-    for name in chosen {
-        let program = built.join("release").join(name);
+    for Target { name, .. } in chosen {
+        let program = built.join(PLATFORM).join("release").join(name);
         let line = fuzz(name, &program, &folder.join("corpus").join(name), seconds)?;
         println!("{line}");
         lines.push(line);
     }
     println!("\n{}", lines.join("\n"));
     Ok(())
-}
-
-/// Names of the programs.
-fn targets(folder: &Path) -> Result<Vec<String>, Failure> {
-    let folder = folder.join("fuzz_targets");
-    let entries = fs::read_dir(&folder).map_err(|error| at(&folder, &error))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned()))
-        .collect();
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// One target; what it found goes to target/soak/fuzz, and so does the corpus that grows there.

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use super::{at, fresh, trainer};
+use super::{at, fresh};
 use crate::shell::{self, Failure};
 
 /// Everything that has a state: batch norm, dropout, augmentation, Nadam, averaging, early stopping, reduce-on-plateau;
@@ -78,10 +78,12 @@ struct Count {
     writing: u32,
 }
 
-/// Kills `times` trainings, each at one to three moments.
+/// Kills trainings `times` times in all, each at one to three moments.
 pub fn run(times: u32, seed: u64) -> Result<(), Failure> {
-    let trainer = trainer()?;
     let folder = fresh("kill")?;
+    // A copy: what is built meanwhile is another program.
+    let trainer = folder.join("trainer");
+    fs::copy(super::trainer()?, &trainer).map_err(|error| at(&trainer, &error))?;
     let recipe = folder.join("recipe.toml");
     let data = shell::root().join("models/mnist/data");
     let text = RECIPE.replace("DATA", &data.display().to_string());
@@ -101,7 +103,8 @@ pub fn run(times: u32, seed: u64) -> Result<(), Failure> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut count = Count::default();
     let dir = folder.join("killed");
-    for trial in 0..times {
+    let mut trainings = 0;
+    while count.kills < times {
         let kills = 1 + random.random_range(0..MOST_KILLS);
         for _ in 0..kills {
             let mut child = program.start(&dir)?;
@@ -121,13 +124,16 @@ pub fn run(times: u32, seed: u64) -> Result<(), Failure> {
         let child = program.start(&dir)?;
         program.end(child)?;
         program.check_visible(&dir)?;
-        program.compare(&dir, trial)?;
+        program.compare(&dir, trainings)?;
         fs::remove_dir_all(&dir).map_err(|error| at(&dir, &error))?;
-        if (trial + 1) % 20 == 0 {
-            println!("{} trainings: {count:?}", trial + 1);
+        trainings += 1;
+        if trainings % 20 == 0 {
+            println!("{trainings} trainings: {count:?}");
         }
     }
-    println!("\n{times} trainings, each ended with the bytes of the undisturbed run: {count:?}");
+    println!(
+        "\n{trainings} trainings, each ended with the bytes of the undisturbed run: {count:?}"
+    );
     for name in RESULTS {
         let path = program.whole.join(name);
         let bytes = fs::read(&path).map_err(|error| at(&path, &error))?;
