@@ -4,10 +4,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Instant,
 };
 
-use defmt_decoder::{DecodeError, Table};
 use protocol::{DeviceError, Packet, Request, SelfTest, Source, Storage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -96,22 +96,19 @@ fn machines() -> impl Iterator<Item = &'static str> {
 
 /// The log as text, one line per frame: level and message.
 fn decoded(elf: &Path, log: &Path) -> String {
-    let table = Table::parse(&fs::read(elf).unwrap())
-        .unwrap()
-        .expect("the program logs");
-    let mut decoder = table.new_stream_decoder();
-    decoder.received(&fs::read(log).unwrap());
-    let mut text = String::new();
-    loop {
-        match decoder.decode() {
-            Ok(frame) => {
-                let level = frame.level().map_or("println", |level| level.as_str());
-                text += &format!("{} {}\n", level.to_uppercase(), frame.display_message());
-            }
-            Err(DecodeError::UnexpectedEof) => return text,
-            Err(DecodeError::Malformed) => panic!("malformed log frame after:\n{text}"),
-        }
-    }
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["run", "--release", "--locked", "--quiet", "--manifest-path"])
+        .arg(root().join("tests/defmt-log/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(root().join("target/defmt-log"))
+        .arg("--")
+        .arg(elf)
+        .stdin(fs::File::open(log).unwrap())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "defmt-log: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

@@ -11,6 +11,14 @@ use crate::{
 /// Format and clippy, warnings denied.
 pub fn lint() -> Result<(), Failure> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    let alone = ["--manifest-path", "tests/defmt-log/Cargo.toml"];
+    shell::run(shell::cargo().arg("fmt").args(alone).arg("--check"))?;
+    shell::run(
+        shell::cargo()
+            .args(["clippy", "--release", "--locked"])
+            .args(alone)
+            .args(["--target-dir", "target/defmt-log", "--", "-D", "warnings"]),
+    )?;
     shell::run(shell::cargo().args([
         "clippy",
         "--release",

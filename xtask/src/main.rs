@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Everything that CI checks: format, clippy, tests, docs, firmware, QEMU, verification suite
+    /// Everything that CI checks: format, clippy, tests, docs, firmware, QEMU, verification suite, tutorial
     Test,
     /// Say what is missing for `cargo xtask test`; with --install, install it
     Setup {
@@ -113,9 +113,11 @@ fn run(job: Job) -> Result<(), Failure> {
             supply_chain::check()?;
             host::test(&python::environment()?)?;
             host::document()?;
+            book::build()?;
             host::targets()?;
             firmware::build_all()?;
-            qemu::test_all(qemu::IMAGES)
+            qemu::test_all(qemu::IMAGES)?;
+            book::walk_through()
         }
         Job::Setup { install } => toolchain::setup(install),
         Job::Host => {

@@ -23,7 +23,8 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         "test",
         "--release",
         "--locked",
-        "--workspace", // the same features of the dependencies as in `cargo xtask host`: tract is built once
+        "--package",
+        "verifier",
         "--test",
         "qemu",
         "--",
@@ -34,14 +35,7 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
 
 /// `trainer verify` on all machines at once: each spends most of its time waiting for the emulated serial port.
 fn verify(machines: &[String], images: usize) -> Result<(), Failure> {
-    shell::run(shell::cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--workspace", // as above
-        "--bin",
-        "trainer",
-    ]))?;
+    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "trainer"]))?;
     let mut running = Vec::new();
     for machine in machines {
         let mut command = shell::trainer();

@@ -53,7 +53,7 @@ struct Package {
 /// Checks every crate of the workspace on this platform against the policy, and prints the numbers of crates.
 ///
 /// # Errors
-/// Every crate with another licence or from another place; a new dependency of the runtime.
+/// Every crate with another licence or from another place; a new dependency of the runtime; a crate that would be built twice.
 pub fn check() -> Result<(), Failure> {
     let path = shell::root().join(POLICY);
     let failure = |error: &dyn std::fmt::Display| Failure(format!("{}: {error}", path.display()));
@@ -95,10 +95,17 @@ pub fn check() -> Result<(), Failure> {
     let name = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
     let mut more: Vec<String> = runtime.iter().map(name).collect();
     more.retain(|name| !RUNTIME.contains(&name.as_str()));
-    if more.is_empty() {
+    if !more.is_empty() {
+        return Err(Failure(format!("the runtime depends on {more:?} now")));
+    }
+    let twice = built_twice()?;
+    if twice.is_empty() {
         return Ok(());
     }
-    Err(Failure(format!("the runtime depends on {more:?} now")))
+    Err(Failure(format!(
+        "other features with `--package trainer` than with `--workspace`:\n  {}",
+        twice.join("\n  ")
+    )))
 }
 
 /// Why the policy does not allow a crate.
@@ -122,19 +129,30 @@ fn problem(package: &Package, policy: &Policy) -> Option<String> {
     (!allowed).then(|| format!("licence `{license}`"))
 }
 
+/// Crates that `cargo build --package trainer` builds with other features than `cargo test --workspace`: each is built a
+/// second time when a newcomer goes from the one to the other.
+fn built_twice() -> Result<Vec<String>, Failure> {
+    let with_features = ["--format", "{p} [{f}]"];
+    let alone = ["--package", "trainer", "--edges", "normal,build"];
+    let all = ["--workspace", "--edges", "normal,build,dev"];
+    let all = tree(&[&all[..], &with_features].concat())?;
+    let alone = tree(&[&alone[..], &with_features].concat())?;
+    Ok(alone.difference(&all).cloned().collect())
+}
+
 /// Names and versions of a package's normal dependencies on this platform, itself included.
 fn crates(package: &str) -> Result<BTreeSet<String>, Failure> {
-    let tree = shell::output(shell::cargo().args([
-        "tree",
-        "--locked",
-        "--package",
-        package,
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-    ]))
-    .ok_or_else(|| Failure(format!("`cargo tree --package {package}` failed")))?;
+    tree(&["--package", package, "--edges", "normal"])
+}
+
+/// Lines of `cargo tree`, without their order.
+fn tree(arguments: &[&str]) -> Result<BTreeSet<String>, Failure> {
+    let mut command = shell::cargo();
+    command
+        .args(["tree", "--locked", "--prefix", "none"])
+        .args(arguments);
+    let tree = shell::output(&mut command)
+        .ok_or_else(|| Failure(format!("`cargo tree {}` failed", arguments.join(" "))))?;
     let lines = tree
         .lines()
         .map(|line| line.trim_end_matches(" (*)").trim());
