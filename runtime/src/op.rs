@@ -158,7 +158,25 @@ pub struct Dense<'a> {
     pub post: Post<'a>,
 }
 
-impl Dense<'_> {
+impl<'a> Dense<'a> {
+    /// The same as a convolution whose window is the whole input.
+    pub(crate) fn as_conv(&self, input: Shape) -> Conv<'a> {
+        Conv {
+            window: Window {
+                size: [input.h, input.w],
+                stride: [1, 1],
+                pad: [0, 0],
+            },
+            map: [1, 1],
+            pool: None,
+            groups: NonZeroU16::MIN,
+            weights: self.weights,
+            facts: None,
+            bias: self.bias,
+            post: self.post,
+        }
+    }
+
     /// The biases, one per output, in accumulator units.
     pub fn biases(&self) -> impl ExactSizeIterator<Item = i32> {
         self.bias.iter().map(|b| i32::from_le_bytes(*b))

@@ -193,6 +193,19 @@ impl<'a> Weights<'a> {
         self.bytes.get(at).map(|&w| w as i8)
     }
 
+    /// Position of a channel's first weight in the file's section, and the distance to its next ones.
+    pub(crate) fn places(&self, channel: usize) -> (usize, usize) {
+        let first = self
+            .layout
+            .position(self.channels, self.per_channel, channel, 0);
+        let step = match self.layout {
+            Layout::Ohwi => 1,
+            Layout::Hwo => self.channels.max(1),
+            Layout::Ohwi2o => 2,
+        };
+        (first, step)
+    }
+
     /// The blocks of [`Layout::Ohwi2o`]: two channels each, in order.
     pub(crate) fn blocks(&self) -> core::slice::ChunksExact<'a, u8> {
         self.bytes

@@ -43,10 +43,10 @@ macro_rules! requantize {
                 // A tie goes down if the quotient below it is even.
                 "lsr r12, r8, r7",
                 "bic r12, r6, r12",
-                "lsl lr, r6, r7",
                 "sub r8, r8, r12",
-                "add r8, r8, lr, lsr #1",
-                "asr r8, r8, r7",
+                // The carry is the last bit that was shifted out.
+                "asrs r8, r8, r7",
+                "adc r8, r8, #0",
                 $saturate,
                 "strb r8, [r3], #1",
                 "subs r4, #1",

@@ -1,6 +1,6 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, BLOCKED_CONV, Span, bias_of, part, store, widen};
+use super::{BLOCK, Span, WIDENED, bias_of, part, store, widen};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
@@ -31,7 +31,7 @@ pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y
                     let count = BLOCK.min(out.len() / size.max(1));
                     if let Some(best) = best.get_mut(..count) {
                         window(conv, input, x, [oy, ox], first, group, best);
-                        store(&conv.post, output.dtype, first, best, out);
+                        store(&conv.post, output.dtype, first, (best, 1), &[], out);
                     }
                 }
             }
@@ -59,8 +59,11 @@ fn window(
         for px in 0..usize::from(size[1]) {
             let h = Span::of(&conv.window, 1, ox * usize::from(stride[1]) + px, input);
             match conv.weights.layout {
-                Layout::Ohwi | Layout::Ohwi2o => rows(conv, input, x, v, h, first, group, best),
+                Layout::Ohwi | Layout::Ohwi2o if WIDENED => {
+                    rows(conv, input, x, v, h, first, group, best);
+                }
                 Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
+                _ => runs(conv, input, x, v, h, first, group, best),
             }
         }
     }
@@ -121,7 +124,7 @@ fn rows(
 /// Adds `values`, which are values `start..` of a window, times the weights of the channels from `first` on.
 #[inline(never)]
 fn multiply(weights: &Weights<'_>, first: usize, start: usize, values: &[i16], accs: &mut [i32]) {
-    if BLOCKED_CONV && weights.layout == Layout::Ohwi2o {
+    if weights.layout == Layout::Ohwi2o {
         // Blocks of channels begin at an even one.
         let blocks = weights.blocks().skip(first / 2);
         for (accs, block) in accs.chunks_mut(2).zip(blocks) {
@@ -226,6 +229,49 @@ fn dot_pairs(x: &[i16], w: &[[u8; 2]]) -> [i32; 2] {
     [first, second]
 }
 
+/// One map position; weights of one group, channel by channel.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
+fn runs(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    v: Span,
+    h: Span,
+    first: usize,
+    group: usize,
+    best: &mut [i32],
+) {
+    let ci = usize::from(input.shape.c);
+    let columns = usize::from(input.shape.w);
+    let kw = usize::from(conv.window.size[1]);
+    let groups = usize::from(conv.groups.get());
+    let depth = ci / groups;
+    // Values that lie side by side: those of a row, or one group's of a column.
+    let (count, len) = if groups == 1 {
+        (1, h.len * ci)
+    } else {
+        (h.len, depth)
+    };
+    let flip = if input.dtype == DType::U8 { 0 } else { 0x80 };
+    for (j, best) in best.iter_mut().enumerate() {
+        let (w_first, step) = conv.weights.places(first + j);
+        let mut acc = bias_of(conv.bias, first + j);
+        for ky in 0..v.len {
+            for kx in 0..count {
+                let x_at = ((v.start + ky) * columns + h.start + kx) * ci + group * depth;
+                let w_at = w_first + ((v.skip + ky) * kw + h.skip + kx) * depth * step;
+                let weights = conv.weights.bytes.get(w_at..).unwrap_or_default();
+                let weights = weights.iter().step_by(step);
+                for (&value, &weight) in part(x, x_at, len).iter().zip(weights) {
+                    acc += widen_by(flip, value) * i32::from(weight as i8);
+                }
+            }
+        }
+        *best = acc.max(*best);
+    }
+}
+
 /// One map position; weights `[kh][kw][co]`, one output channel per input channel.
 #[inline(always)]
 fn depthwise(
@@ -240,6 +286,7 @@ fn depthwise(
     let ci = usize::from(input.shape.c);
     let columns = usize::from(input.shape.w);
     let kw = usize::from(conv.window.size[1]);
+    let flip = if input.dtype == DType::U8 { 0 } else { 0x80 };
     let mut accs = [0; BLOCK];
     for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
         *acc = bias_of(conv.bias, first + j);
@@ -251,11 +298,17 @@ fn depthwise(
             let values = part(x, x_at, best.len());
             let weights = part(conv.weights.bytes, w_at, best.len());
             for ((acc, &value), &weight) in accs.iter_mut().zip(values).zip(weights) {
-                *acc += widen(input.dtype, value) * i32::from(weight as i8);
+                *acc += widen_by(flip, value) * i32::from(weight as i8);
             }
         }
     }
     for (best, acc) in best.iter_mut().zip(accs) {
         *best = acc.max(*best);
     }
+}
+
+/// A stored byte as a number; `flip` is 0 for U8 and 0x80 for I8, which makes it the number plus 128.
+#[inline(always)]
+fn widen_by(flip: u8, byte: u8) -> i32 {
+    i32::from(byte ^ flip) - i32::from(flip)
 }

@@ -5,15 +5,13 @@
 //! output channels then read them from there, two channels (one block of [`Layout::Ohwi2o`]) by four positions at a time.
 
 mod conv;
-mod dense;
 mod gather;
 mod offsets;
 #[cfg(not(all(kernels = "dsp", target_arch = "arm")))]
 pub(super) mod twin;
 
-use super::{input_output, portable, requantize_plain};
-use crate::op::{Kind, Op};
-use crate::weight::Layout;
+use super::requantize_plain;
+pub(super) use conv::conv2d;
 pub(super) use offsets::Offsets;
 
 /// Multiply-accumulate on pairs: the routines that a core has instructions for.
@@ -52,25 +50,6 @@ const STEPS: usize = 144;
 
 /// Widened activations: word `k / 2` of position `p`.
 type Buffer = [[u32; 4]; STEPS];
-
-/// Runs an operator, or leaves it to the portable kernels: all but convolutions without groups and dense layers, if their
-/// weights come in blocks.
-pub(super) fn run<D: Dsp>(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
-    let (input, output) = (op.input, op.output);
-    match &op.kind {
-        Kind::Conv(layer) if layer.weights.layout == Layout::Ohwi2o => {
-            let (x, y) = input_output(arena, input, output)?;
-            conv::conv2d::<D>(layer, input, x, output, y);
-            Some(())
-        }
-        Kind::Dense(layer) if layer.weights.layout == Layout::Ohwi2o => {
-            let (x, y) = input_output(arena, input, output)?;
-            dense::dense::<D>(layer, input, x, output.dtype, y);
-            Some(())
-        }
-        _ => portable(op, arena),
-    }
-}
 
 /// A stored byte as the low half of a pair whose high half is 0.
 #[inline(always)]

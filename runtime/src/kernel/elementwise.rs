@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{store_one, widen};
+use super::{BLOCK, store, widen};
 use crate::op::{Add, Affine, AffineParam, Tensor};
 use crate::shape::DType;
 
@@ -49,20 +49,24 @@ pub(super) fn add(
     output: Tensor,
     y: &[Cell<u8>],
 ) {
-    let channels = usize::from(output.shape.c);
-    let mut channel = 0;
-    for ((xa, xb), y) in xa.iter().zip(xb).zip(y.chunks(output.dtype.size())) {
-        let acc = (widen(a.dtype, xa.get()) << (add.shift_a & 31))
-            + (widen(add.b.dtype, xb.get()) << (add.shift_b & 31));
-        let mut bytes = acc.to_le_bytes();
-        let bytes = bytes.get_mut(..y.len()).unwrap_or_default();
-        store_one(&add.post, output.dtype, channel, acc, bytes);
-        for (y, byte) in y.iter().zip(bytes) {
-            y.set(*byte);
-        }
-        channel += 1;
-        if channel == channels {
-            channel = 0;
+    let channels = usize::from(output.shape.c).max(1);
+    let size = output.dtype.size();
+    let pixels = xa.chunks(channels).zip(xb.chunks(channels));
+    for ((xa, xb), y) in pixels.zip(y.chunks(channels * size)) {
+        let blocks = xa.chunks(BLOCK).zip(xb.chunks(BLOCK));
+        for ((block, (xa, xb)), y) in blocks.enumerate().zip(y.chunks(BLOCK * size)) {
+            let mut accs = [0; BLOCK];
+            for ((acc, xa), xb) in accs.iter_mut().zip(xa).zip(xb) {
+                *acc = (widen(a.dtype, xa.get()) << (add.shift_a & 31))
+                    + (widen(add.b.dtype, xb.get()) << (add.shift_b & 31));
+            }
+            // The output may lie on an input.
+            let mut bytes = [0; 4 * BLOCK];
+            let out = bytes.get_mut(..y.len()).unwrap_or_default();
+            store(&add.post, output.dtype, block * BLOCK, (&accs, 1), &[], out);
+            for (y, byte) in y.iter().zip(out) {
+                y.set(*byte);
+            }
         }
     }
 }

@@ -15,12 +15,10 @@
 #[cfg(not(all(kernels = "lanes", target_arch = "arm")))]
 pub(super) mod twin;
 
-use super::{
-    Span, bias_of, input_output, part, plain, portable, requantize_plain, store, store_one,
-};
-use crate::op::{Conv, Dense, Kind, Op, Tensor, Window};
+use super::{Span, bias_of, part, plain, requantize_plain, store};
+use crate::op::{Conv, Tensor, Window};
 use crate::shape::DType;
-use crate::weight::{Facts, Layout, SECTION};
+use crate::weight::{Layout, SECTION};
 
 /// Output channels whose accumulators are kept at the same time; a multiple of 2.
 const BLOCK: usize = 64;
@@ -80,49 +78,21 @@ pub(super) trait Lanes {
     }
 }
 
-/// Runs an operator, or leaves it to the portable kernels: all but dense layers in blocks and convolutions whose file has
-/// facts about the weights.
-pub(super) fn run<M: Lanes>(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
-    let (input, output) = (op.input, op.output);
-    match &op.kind {
-        Kind::Conv(
-            conv @ Conv {
-                facts: Some(facts), ..
-            },
-        ) => {
-            let (x, y) = input_output(arena, input, output)?;
-            conv2d::<M>(conv, *facts, input, x, output, y);
-            Some(())
-        }
-        Kind::Dense(layer) if layer.weights.layout == Layout::Ohwi2o => {
-            let (x, y) = input_output(arena, input, output)?;
-            dense::<M>(layer, input.dtype != DType::U8, x, output.dtype, y);
-            Some(())
-        }
-        _ => portable(op, arena),
-    }
-}
-
-/// As [`super::dense::dense`], for weights in blocks of two outputs.
-#[inline(never)]
-fn dense<M: Lanes>(layer: &Dense<'_>, signed: bool, x: &[u8], dtype: DType, y: &mut [u8]) {
-    let blocks = y.chunks_mut(2 * dtype.size()).zip(layer.weights.blocks());
-    for (block, (y, weights)) in blocks.enumerate() {
-        let first = 2 * block;
-        let mut sums = [bias_of(layer.bias, first), bias_of(layer.bias, first + 1)];
-        M::add1(signed, x, weights.as_chunks::<2>().0, &mut sums);
-        store(&layer.post, dtype, first, &sums, y);
-    }
+/// True for the layers that these kernels run: those in blocks of two channels with facts about the weights, or with so few
+/// positions that they are taken one by one.
+pub(super) fn runs(conv: &Conv<'_>) -> bool {
+    let [rows, columns] = conv.map.map(usize::from);
+    conv.weights.layout == Layout::Ohwi2o
+        && (conv.facts.is_some() || (conv.pool.is_none() && rows * columns <= 2))
 }
 
 /// Subtracts 128 from both values of a word.
 const CENTRE: u32 = 0x0080_0080;
 
-/// As [`super::conv::conv2d`], for weights in blocks of two channels with facts about them.
+/// As [`super::conv::conv2d`], for the layers that [`runs`] says.
 #[inline(never)]
-fn conv2d<M: Lanes>(
+pub(super) fn conv2d<M: Lanes>(
     conv: &Conv<'_>,
-    facts: Facts<'_>,
     input: Tensor,
     x: &[u8],
     output: Tensor,
@@ -137,13 +107,11 @@ fn conv2d<M: Lanes>(
     let mut taps = [[0; WIDTH / 2]; SECTION];
     let mut block = Block {
         conv,
-        facts,
         input,
         output,
         x,
         plain: plain(&conv.post, output.dtype),
-        flip: if signed { CENTRE } else { 0 },
-        centre: if signed { 0 } else { 128 },
+        signed,
         first: 0,
         count: 0,
         start: &mut start,
@@ -227,16 +195,13 @@ impl Positions {
 /// A block of output channels, at four positions.
 struct Block<'a> {
     conv: &'a Conv<'a>,
-    facts: Facts<'a>,
     input: Tensor,
     output: Tensor,
     x: &'a [u8],
     /// [`plain`].
     plain: bool,
-    /// Turns two signed values into what they are plus 128.
-    flip: u32,
-    /// Added to an accumulator for each unit of weight.
-    centre: i32,
+    /// The input is i8.
+    signed: bool,
     first: usize,
     count: usize,
     /// What is added to a sum: the bias, and what the subtraction of 128 has changed.
@@ -251,7 +216,7 @@ impl Block<'_> {
         (self.first, self.count) = (first, count);
         for (j, start) in self.start.iter_mut().take(count).enumerate() {
             let channel = first + j;
-            let from = bias_of(self.conv.bias, channel) + self.facts.sum(channel) * self.centre;
+            let from = bias_of(self.conv.bias, channel) + centre(self.conv, self.signed, channel);
             *start = from.to_le_bytes();
         }
     }
@@ -302,7 +267,7 @@ impl Block<'_> {
         let ci = usize::from(self.input.shape.c);
         let source = Source {
             x: self.x,
-            flip: self.flip,
+            flip: if self.signed { CENTRE } else { 0 },
             columns: usize::from(self.input.shape.w),
             ci,
             row_len: usize::from(conv.window.size[1]) * ci,
@@ -333,7 +298,9 @@ impl Block<'_> {
                 } else {
                     result
                 },
-                splits: self.facts.splits(section, self.first),
+                splits: conv
+                    .facts
+                    .map_or(&[], |facts| facts.splits(section, self.first)),
             });
         }
     }
@@ -346,18 +313,19 @@ impl Block<'_> {
         let row_len = usize::from(conv.window.size[1]) * ci;
         let columns = usize::from(self.input.shape.w);
         let [v, h] = place(conv, self.input, at);
+        let signed = self.signed;
         let blocks = conv.weights.blocks().skip(self.first / 2);
         let accs = self.accs.chunks_mut(2).take(self.count.div_ceil(2));
         for ((j, accs), block) in accs.enumerate().zip(blocks) {
             let channel = self.first + 2 * j;
             // `start` makes up for 128 that is not subtracted here.
-            let mut sums = [channel, channel + 1].map(|c| -self.facts.sum(c) * self.centre);
+            let mut sums = [channel, channel + 1].map(|c| -centre(conv, signed, c));
             let weights = block.as_chunks::<2>().0;
             for row in 0..v.len {
                 let x_at = ((v.start + row) * columns + h.start) * ci;
                 let w_at = (v.skip + row) * row_len + h.skip * ci;
                 M::add1(
-                    self.input.dtype != DType::U8,
+                    signed,
                     part(self.x, x_at, h.len * ci),
                     weights.get(w_at..).unwrap_or_default(),
                     &mut sums,
@@ -386,21 +354,18 @@ impl Block<'_> {
                 all => all.get(self.first..),
             };
             let signed = dtype != DType::U8;
-            M::requantize(
-                sums,
-                WIDTH,
-                self.start,
-                shifts.unwrap_or_default(),
-                signed,
-                out,
-            );
-            return;
+            let shifts = shifts.unwrap_or_default();
+            return M::requantize(sums, WIDTH, self.start, shifts, signed, out);
         }
-        let accs = sums.iter().step_by(WIDTH).zip(&*self.start);
-        for ((j, out), (sum, start)) in out.chunks_mut(dtype.size()).enumerate().zip(accs) {
-            let acc = sum + i32::from_le_bytes(*start);
-            store_one(post, dtype, self.first + j, acc, out);
-        }
+        store(post, dtype, self.first, (sums, WIDTH), self.start, out);
+    }
+}
+
+/// What the subtraction of 128 takes from a channel's sums. Layers without facts have no positions that are taken together.
+fn centre(conv: &Conv<'_>, signed: bool, channel: usize) -> i32 {
+    match conv.facts {
+        Some(facts) if !signed => 128 * facts.sum(channel),
+        _ => 0,
     }
 }
 
@@ -419,7 +384,7 @@ fn place(conv: &Conv<'_>, input: Tensor, [row, column]: [usize; 2]) -> [Span; 2]
 /// The windows of four positions.
 struct Source<'a> {
     x: &'a [u8],
-    /// See [`Block::flip`].
+    /// Turns two signed values into what they are plus 128.
     flip: u32,
     columns: usize,
     ci: usize,

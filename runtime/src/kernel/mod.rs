@@ -3,7 +3,6 @@
 #[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
 mod asm;
 mod conv;
-mod dense;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
 mod dsp;
 mod elementwise;
@@ -16,6 +15,8 @@ use core::cell::Cell;
 use crate::fixed::requantize;
 use crate::op::{Kind, Op, Post, Tensor, Window};
 use crate::shape::DType;
+#[cfg(any(feature = "encode", kernels = "dsp"))]
+use crate::weight::Layout;
 
 #[cfg(all(kernels = "dsp", target_arch = "arm"))]
 use asm::dsp::Core as DspCore;
@@ -71,10 +72,8 @@ impl Kernels {
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
 
-/// Whether the portable kernels of this build may meet weights in blocks: the DSP kernels take all of those, and the `lanes` those
-/// of dense layers.
-const BLOCKED_CONV: bool = cfg!(any(feature = "encode", not(kernels = "dsp")));
-const BLOCKED_DENSE: bool = cfg!(any(feature = "encode", kernels = "portable"));
+/// Whether the portable convolution widens windows for 16 channels at a time: fast where it is the only one, large beside another.
+const WIDENED: bool = cfg!(any(feature = "encode", kernels = "portable"));
 
 /// A stored byte as a number.
 #[inline(always)]
@@ -88,13 +87,29 @@ fn widen(dtype: DType, byte: u8) -> i32 {
 /// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+    let (input, output) = (op.input, op.output);
+    let flat;
+    let layer = match &op.kind {
+        Kind::Conv(conv) => conv,
+        Kind::Dense(dense) => {
+            flat = dense.as_conv(input.shape);
+            &flat
+        }
+        _ => return portable(op, arena),
+    };
+    let (x, y) = input_output(arena, input, output)?;
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]
-        Kernels::Lanes => lanes::run::<LanesCore>(op, arena),
+        Kernels::Lanes if lanes::runs(layer) => {
+            lanes::conv2d::<LanesCore>(layer, input, x, output, y);
+        }
         #[cfg(any(feature = "encode", kernels = "dsp"))]
-        Kernels::Dsp => dsp::run::<DspCore>(op, arena),
-        _ => portable(op, arena),
+        Kernels::Dsp if layer.weights.layout == Layout::Ohwi2o => {
+            dsp::conv2d::<DspCore>(layer, input, x, output, y);
+        }
+        _ => conv::conv2d(layer, input, x, output, y),
     }
+    Some(())
 }
 
 /// What an operator reads and writes, where these lie apart.
@@ -105,84 +120,77 @@ fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8
     Some((x, y))
 }
 
-/// The definition of the arithmetic. Its frame is not part of another set's.
+/// The operators without weights.
 #[inline(never)]
 fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
     match &op.kind {
-        Kind::Affine(affine) => {
-            let (x, y) = cells(arena, input, output)?;
-            elementwise::affine(affine, input, x, output.dtype, y);
+        Kind::MaxPool(window) => {
+            let (x, y) = input_output(arena, input, output)?;
+            pool::max_pool(window, input, x, output, y);
         }
-        Kind::Table(table) => {
-            let (x, y) = cells(arena, input, output)?;
-            elementwise::table(table, x, y);
-        }
-        Kind::Add(add) => {
-            let arena = Cell::from_mut(arena).as_slice_of_cells();
-            elementwise::add(
-                add,
-                input,
-                [arena.get(input.range())?, arena.get(add.b.range())?],
-                output,
-                arena.get(output.range())?,
-            );
+        Kind::AvgPool(pool) => {
+            let (x, y) = input_output(arena, input, output)?;
+            pool::avg_pool(pool, input, x, output, y);
         }
         kind => {
-            let (x, y) = input_output(arena, input, output)?;
+            // These may work in place.
+            let arena = Cell::from_mut(arena).as_slice_of_cells();
+            let (x, y) = (arena.get(input.range())?, arena.get(output.range())?);
             match kind {
-                Kind::Conv(conv) => conv::conv2d(conv, input, x, output, y),
-                Kind::Dense(dense) => dense::dense(dense, input.dtype, x, output.dtype, y),
-                Kind::MaxPool(window) => pool::max_pool(window, input, x, output, y),
-                Kind::AvgPool(pool) => pool::avg_pool(pool, input, x, output, y),
-                Kind::Affine(_) | Kind::Table(_) | Kind::Add(_) => {}
+                Kind::Affine(affine) => elementwise::affine(affine, input, x, output.dtype, y),
+                Kind::Table(table) => elementwise::table(table, x, y),
+                Kind::Add(add) => {
+                    let second = arena.get(add.b.range())?;
+                    elementwise::add(add, input, [x, second], output, y);
+                }
+                Kind::Conv(_) | Kind::Dense(_) | Kind::MaxPool(_) | Kind::AvgPool(_) => {}
             }
         }
     }
     Some(())
 }
 
-/// Bytes of one tensor in the arena, readable while another one is written.
-type Bytes<'a> = &'a [Cell<u8>];
-
-/// Input and output of an elementwise operator, which may be the same bytes.
-fn cells(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(Bytes<'_>, Bytes<'_>)> {
-    let arena: &[Cell<u8>] = Cell::from_mut(arena).as_slice_of_cells();
-    Some((arena.get(input.range())?, arena.get(output.range())?))
-}
-
-/// One accumulator to one stored byte.
-#[inline(always)]
-fn requantized(post: &Post<'_>, shift: i8, dtype: DType, acc: i32) -> u8 {
-    match post.table {
-        None => requantize(acc, shift, dtype),
-        Some(table) => *table
-            .get(usize::from(requantize(acc, shift, DType::I8)))
-            .unwrap_or(&0),
-    }
-}
-
-/// Stores the accumulators of the output channels from `first` on: requantized bytes, or i32, little-endian.
+/// Stores the sums of the output channels from `first` on, `stride` apart, plus their biases if there are some: requantized bytes,
+/// or i32, little-endian.
 #[inline(never)]
-fn store(post: &Post<'_>, dtype: DType, first: usize, accs: &[i32], y: &mut [u8]) {
-    for ((j, y), &acc) in y.chunks_mut(dtype.size()).enumerate().zip(accs) {
-        store_one(post, dtype, first + j, acc, y);
-    }
-}
-
-/// Stores one accumulator.
-#[inline(always)]
-fn store_one(post: &Post<'_>, dtype: DType, channel: usize, acc: i32, out: &mut [u8]) {
-    match dtype {
-        DType::I32 => {
-            for (out, byte) in out.iter_mut().zip(acc.to_le_bytes()) {
-                *out = byte;
-            }
+fn store(
+    post: &Post<'_>,
+    dtype: DType,
+    first: usize,
+    (sums, stride): (&[i32], usize),
+    bias: &[[u8; 4]],
+    out: &mut [u8],
+) {
+    let mut rest = sums;
+    let mut biases = bias.iter();
+    let mut next = || {
+        let sum = rest.first().copied().unwrap_or(0);
+        rest = rest.get(stride..).unwrap_or_default();
+        sum + biases.next().map_or(0, |bias| i32::from_le_bytes(*bias))
+    };
+    if dtype == DType::I32 {
+        for out in out.as_chunks_mut::<4>().0 {
+            *out = next().to_le_bytes();
         }
-        DType::U8 | DType::I8 => {
-            for out in out {
-                *out = requantized(post, post.shift(channel), dtype, acc);
-            }
+        return;
+    }
+    let range = match post.table {
+        Some(_) => DType::I8,
+        None => dtype,
+    };
+    // One shift for all, or one for each.
+    let mut shifts = match post.shifts {
+        [_] => post.shifts,
+        all => all.get(first..).unwrap_or_default(),
+    }
+    .iter();
+    let mut shift = 0;
+    for out in out {
+        shift = shifts.next().copied().unwrap_or(shift);
+        *out = requantize(next(), shift as i8, range);
+        if let Some(table) = post.table {
+            *out = *table.get(usize::from(*out)).unwrap_or(&0);
         }
     }
 }
@@ -243,15 +251,6 @@ fn part(bytes: &[u8], start: usize, len: usize) -> &[u8] {
 #[inline(always)]
 fn bias_of(bias: &[[u8; 4]], channel: usize) -> i32 {
     bias.get(channel).map_or(0, |b| i32::from_le_bytes(*b))
-}
-
-/// `sum_i x[i] * w[i]`, over the shorter of the two.
-#[inline(always)]
-fn dot(input: DType, x: &[u8], w: &[u8]) -> i32 {
-    x.iter()
-        .zip(w)
-        .map(|(&x, &w)| widen(input, x) * i32::from(w as i8))
-        .sum()
 }
 
 /// The part of a window along one axis that lies in the map.

@@ -62,7 +62,7 @@ fn pool(
                 for acc in &mut accs {
                     *acc = acc.wrapping_mul(factor);
                 }
-                store(post, output.dtype, first, &accs, out);
+                store(post, output.dtype, first, (&accs, 1), &[], out);
             }
         }
     }

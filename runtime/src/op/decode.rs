@@ -11,7 +11,7 @@ use crate::shape::{DType, Shape};
 use crate::weight::{Facts, Layout, Weights};
 
 /// The shape at `at` of a record.
-const fn shape_at(bytes: &[u8], at: usize) -> Shape {
+const fn shape_at(bytes: &[u8; RECORD_LEN], at: usize) -> Shape {
     Shape {
         h: u16_at(bytes, at),
         w: u16_at(bytes, at + 2),
@@ -52,7 +52,7 @@ const fn table(file: &[u8], offset: u32) -> Result<&[u8; 256], OpProblem> {
 
 const fn weights<'a>(
     file: &'a [u8],
-    r: &[u8],
+    r: &[u8; RECORD_LEN],
     layout: Layout,
     channels: usize,
     per_channel: usize,
@@ -79,7 +79,11 @@ impl<'a> Op<'a> {
     /// Decodes record `index`. Checks what reading needs: codes, and that every section lies in the file.
     pub(crate) const fn decode(file: &'a [u8], index: u16) -> Result<Self, OpProblem> {
         let at = HEADER_LEN + index as usize * RECORD_LEN;
-        let r = match section(file, at as u32, RECORD_LEN) {
+        let record = match section(file, at as u32, RECORD_LEN) {
+            Some(record) => record.first_chunk::<RECORD_LEN>(),
+            None => None,
+        };
+        let r = match record {
             Some(r) => r,
             None => {
                 return Err(OpProblem::Section {
@@ -184,7 +188,7 @@ impl<'a> Op<'a> {
     }
 }
 
-const fn window(r: &[u8]) -> Result<Window, OpProblem> {
+const fn window(r: &[u8; RECORD_LEN]) -> Result<Window, OpProblem> {
     let size = [u16_at(r, record::WINDOW), u16_at(r, record::WINDOW + 2)];
     let stride = [u16_at(r, record::STRIDE), u16_at(r, record::STRIDE + 2)];
     let pad = [u8_at(r, record::PAD), u8_at(r, record::PAD + 1)];
@@ -210,7 +214,7 @@ const fn window(r: &[u8]) -> Result<Window, OpProblem> {
 
 const fn post<'a>(
     file: &'a [u8],
-    r: &[u8],
+    r: &[u8; RECORD_LEN],
     flags: u8,
     output: Tensor,
 ) -> Result<Post<'a>, OpProblem> {
@@ -242,7 +246,7 @@ const fn post<'a>(
 
 const fn conv<'a>(
     file: &'a [u8],
-    r: &[u8],
+    r: &[u8; RECORD_LEN],
     flags: u8,
     input: Tensor,
     output: Tensor,

@@ -2,7 +2,7 @@
 
 use super::gather::{Gather, Lane};
 use super::{Buffer, Dsp, STEPS};
-use crate::kernel::{bias_of, plain, store_one};
+use crate::kernel::{plain, store};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 
@@ -19,7 +19,7 @@ type Sums = [[i32; 4]; 2];
 /// As the portable kernel. An output position takes the maximum over the positions of its pooling window, four at a time;
 /// without pooling four output positions share one pass over the weights.
 #[inline(never)]
-pub(super) fn conv2d<D: Dsp>(
+pub(in crate::kernel) fn conv2d<D: Dsp>(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],
@@ -38,8 +38,9 @@ pub(super) fn conv2d<D: Dsp>(
     let pixel_len = (usize::from(output.shape.c) * output.dtype.size()).max(1);
     let columns = usize::from(output.shape.w).max(1);
     if conv.pool.is_some() {
+        let mut best = [[0; 2]; BLOCKS];
         for (i, pixel) in y.chunks_mut(pixel_len).enumerate() {
-            layer.pooled::<D>([i / columns, i % columns], pixel, &mut buffer);
+            layer.pooled::<D>([i / columns, i % columns], pixel, &mut buffer, &mut best);
         }
         return;
     }
@@ -110,31 +111,27 @@ impl Layer<'_> {
     #[inline(never)]
     fn finish<D: Dsp>(&self, first: usize, sums: &[i32], stride: usize, out: &mut [u8]) {
         let (post, dtype) = (&self.conv.post, self.output.dtype);
+        let bias = self.conv.bias.get(first..).unwrap_or_default();
         if self.plain {
             let shifts = match post.shifts {
                 [_] => Some(post.shifts),
                 all => all.get(first..),
             };
-            let bias = self.conv.bias.get(first..).unwrap_or_default();
             let signed = dtype != DType::U8;
-            D::requantize(sums, stride, bias, shifts.unwrap_or_default(), signed, out);
-            return;
+            return D::requantize(sums, stride, bias, shifts.unwrap_or_default(), signed, out);
         }
-        let sums = sums.iter().step_by(stride);
-        for ((j, out), sum) in out.chunks_mut(dtype.size()).enumerate().zip(sums) {
-            store_one(
-                post,
-                dtype,
-                first + j,
-                sum + bias_of(self.conv.bias, first + j),
-                out,
-            );
-        }
+        store(post, dtype, first, (sums, stride), bias, out);
     }
 
     /// One output position: the maximum over its pooling window, for all channels.
     #[inline(never)]
-    fn pooled<D: Dsp>(&self, [oy, ox]: Position, pixel: &mut [u8], buffer: &mut Buffer) {
+    fn pooled<D: Dsp>(
+        &self,
+        [oy, ox]: Position,
+        pixel: &mut [u8],
+        buffer: &mut Buffer,
+        best: &mut [[i32; 2]; BLOCKS],
+    ) {
         let Some(pool) = self.conv.pool else { return };
         let count = (usize::from(pool.size[0]) * usize::from(pool.size[1])).max(1);
         let [top, left] = [
@@ -150,7 +147,6 @@ impl Layer<'_> {
         let mut first = 0;
         for out in pixel.chunks_mut(RUN * self.output.dtype.size()) {
             let weights = self.weights(first);
-            let mut best = [[i32::MIN; 2]; BLOCKS];
             if resident {
                 let blocks = weights.len() / self.steps.max(1);
                 let maxima = best.get_mut(..blocks).unwrap_or_default();
@@ -160,6 +156,7 @@ impl Layer<'_> {
                     maxima,
                 );
             } else {
+                *best = [[i32::MIN; 2]; BLOCKS];
                 for group in (0..count).step_by(4) {
                     let mut sums = [[[0; 4]; 2]; BLOCKS];
                     let positions =
