@@ -52,14 +52,14 @@ const MACHINES: [Machine; 6] = [
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: Some("thumbv6m-none-eabi"),
-        cycles: Some(("RP2040", [100, 75])),
+        cycles: Some(("RP2040", [189, 139])),
     },
     Machine {
         core: "M3",
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: None,
-        cycles: Some(("M3", [89, 51])),
+        cycles: Some(("M3", [163, 81])),
     },
     Machine {
         core: "M4",

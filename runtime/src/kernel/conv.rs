@@ -1,6 +1,6 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, WIDENED, bias_of, part, store, widen};
+use super::{BLOCK, Span, bias_of, part, store, widen};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
@@ -11,7 +11,14 @@ const CHUNK: usize = 64;
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
 #[inline(never)]
-pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
+pub(super) fn conv2d(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    output: Tensor,
+    y: &mut [u8],
+    widened: bool,
+) {
     let groups = usize::from(conv.groups.get());
     let size = output.dtype.size();
     let group_channels = (usize::from(output.shape.c) / groups).max(1);
@@ -30,7 +37,7 @@ pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y
                     let mut best = [i32::MIN; BLOCK];
                     let count = BLOCK.min(out.len() / size.max(1));
                     if let Some(best) = best.get_mut(..count) {
-                        window(conv, input, x, [oy, ox], first, group, best);
+                        window(conv, input, x, [oy, ox], [first, group], best, widened);
                         store(&conv.post, output.dtype, first, (best, 1), &[], out);
                     }
                 }
@@ -46,9 +53,9 @@ fn window(
     input: Tensor,
     x: &[u8],
     [oy, ox]: [usize; 2],
-    first: usize,
-    group: usize,
+    [first, group]: [usize; 2],
     best: &mut [i32],
+    widened: bool,
 ) {
     let (size, stride) = match conv.pool {
         Some(pool) => (pool.size, pool.stride),
@@ -59,10 +66,8 @@ fn window(
         for px in 0..usize::from(size[1]) {
             let h = Span::of(&conv.window, 1, ox * usize::from(stride[1]) + px, input);
             match conv.weights.layout {
-                Layout::Ohwi | Layout::Ohwi2o if WIDENED => {
-                    rows(conv, input, x, v, h, first, group, best);
-                }
                 Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
+                _ if widened => rows(conv, input, x, v, h, first, group, best),
                 _ => runs(conv, input, x, v, h, first, group, best),
             }
         }

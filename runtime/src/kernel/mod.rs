@@ -72,7 +72,8 @@ impl Kernels {
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
 
-/// Whether the portable convolution widens windows for 16 channels at a time: fast where it is the only one, large beside another.
+/// Whether this build has the portable convolution that widens windows for 16 channels at a time: it is fast, but beside another
+/// set of kernels it would be large and rarely run.
 const WIDENED: bool = cfg!(any(feature = "encode", kernels = "portable"));
 
 /// A stored byte as a number.
@@ -107,17 +108,25 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         Kernels::Dsp if layer.weights.layout == Layout::Ohwi2o => {
             dsp::conv2d::<DspCore>(layer, input, x, output, y);
         }
-        _ => conv::conv2d(layer, input, x, output, y),
+        _ => {
+            let widened = WIDENED && kernels == Kernels::Portable;
+            conv::conv2d(layer, input, x, output, y, widened);
+        }
     }
     Some(())
 }
 
 /// What an operator reads and writes, where these lie apart.
 fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8], &mut [u8])> {
-    let [x, y] = arena
-        .get_disjoint_mut([input.range(), output.range()])
-        .ok()?;
-    Some((x, y))
+    let (x, y) = (input.range(), output.range());
+    let middle = x.start.max(y.start);
+    let (low, high) = arena.split_at_mut_checked(middle)?;
+    let shifted = ..(if x.start < y.start { y.end } else { x.end }).checked_sub(middle)?;
+    Some(if x.start < y.start {
+        (low.get(x)?, high.get_mut(shifted)?)
+    } else {
+        (high.get(shifted)?, low.get_mut(y)?)
+    })
 }
 
 /// The operators without weights.
