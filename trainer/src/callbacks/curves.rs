@@ -1,7 +1,10 @@
 //! curves.png: accuracy and loss of training and validation over the epochs, with a dashed reference line.
 //! The ranges and ticks serve the curves in the terminal and in report.html too.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use plotters::{element::DashedPathElement, prelude::*, series::DashedLineSeries};
 
@@ -87,13 +90,21 @@ pub fn label(quantity: Quantity, value: f64, ticks: &[f64]) -> String {
     format!("{value:.digits$}{unit}")
 }
 
-/// Rewrites curves.png after each epoch.
+/// Of the training's time, the part that drawing may take: 1 in so many.
+const SHARE: u32 = 20;
+
+/// Rewrites curves.png after the first epoch, after a later one if the training has taken much longer than the drawing
+/// since, and at the end.
 #[derive(Debug)]
 pub struct CurvesPng {
     path: PathBuf,
     name: String,
     reference: Option<f32>,
     epochs: Vec<EpochLog>,
+    /// When the picture was last finished, and how long that took.
+    drawn: Option<(Instant, Duration)>,
+    /// Epochs on the picture.
+    shown: usize,
 }
 
 impl CurvesPng {
@@ -104,13 +115,13 @@ impl CurvesPng {
             name: plan.name.clone(),
             reference: plan.reference_accuracy,
             epochs: plan.history.clone(),
+            drawn: None,
+            shown: plan.history.len(),
         }
     }
-}
 
-impl Callback for CurvesPng {
-    fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError> {
-        self.epochs.push(*log);
+    fn draw(&mut self) -> Result<(), CallbackError> {
+        let start = Instant::now();
         let png = draw(&self.name, &self.epochs, self.reference).map_err(|message| {
             CallbackError::Draw {
                 path: self.path.clone(),
@@ -120,7 +131,27 @@ impl Callback for CurvesPng {
         write_atomic(&self.path, &png).map_err(|source| CallbackError::File {
             path: self.path.clone(),
             source,
-        })
+        })?;
+        self.drawn = Some((Instant::now(), start.elapsed()));
+        self.shown = self.epochs.len();
+        Ok(())
+    }
+}
+
+impl Callback for CurvesPng {
+    fn epoch(&mut self, log: &EpochLog) -> Result<(), CallbackError> {
+        self.epochs.push(*log);
+        match self.drawn {
+            Some((at, took)) if at.elapsed() < SHARE * took => Ok(()),
+            _ => self.draw(),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CallbackError> {
+        if self.shown == self.epochs.len() {
+            return Ok(());
+        }
+        self.draw()
     }
 }
 
@@ -362,17 +393,39 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_folder_that_is_gone_is_an_error_with_its_path() {
-        let plan = Plan {
+    fn plan() -> Plan {
+        Plan {
             name: "x".into(),
             epochs: 1,
             steps_per_epoch: 1,
             samples_per_epoch: 1,
             reference_accuracy: None,
             history: Vec::new(),
+        }
+    }
+
+    /// Epochs that follow each other at once leave no time for drawing; the end shows all of them.
+    #[test]
+    fn short_epochs_share_a_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let read = || std::fs::read(&path).unwrap();
+        let mut curves = CurvesPng::new(path.clone(), &plan());
+        let picture = |count: usize| {
+            let epochs: Vec<_> = (1..=count).map(|e| log(e, 0.9)).collect();
+            draw("x", &epochs, None).unwrap()
         };
-        let error = CurvesPng::new("no/such/curves.png".into(), &plan)
+        for epoch in 1..=3 {
+            curves.epoch(&log(epoch, 0.9)).unwrap();
+            assert_eq!(read(), picture(1));
+        }
+        curves.end().unwrap();
+        assert_eq!(read(), picture(3));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_with_its_path() {
+        let error = CurvesPng::new("no/such/curves.png".into(), &plan())
             .epoch(&log(1, 0.9))
             .unwrap_err();
         assert!(error.to_string().starts_with("no/such/curves.png: "));
