@@ -125,7 +125,9 @@ fn step_time(
             seed: 1,
             step: optimizer.iterations(),
         };
-        let (_, loss) = loss::logits_and_objective(&recipe.train.loss, &network, batch, mode)?;
+        let images = network.images(batch.x.clone())?;
+        let (_, loss) =
+            loss::logits_and_objective(&recipe.train.loss, &network, &images, &batch.labels, mode)?;
         let store = network.gradients(&loss)?;
         let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
         for parameter in network.parameters() {

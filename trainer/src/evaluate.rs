@@ -24,7 +24,7 @@ pub fn float(
     let network = Network::new(&run.architecture, &run.weights, &Device::Cpu)?;
     let mut logits = Vec::with_capacity(data.len() * run.architecture.classes());
     for batch in Batches::in_order(data, &run.data.preprocess, EVALUATION_BATCH) {
-        let of_batch = network.forward(&network.images(&batch)?, Mode::Infer)?;
+        let of_batch = network.forward(&network.images(batch.x)?, Mode::Infer)?;
         logits.extend(of_batch.flatten_all()?.to_vec1::<f32>()?);
         done(batch.n);
     }

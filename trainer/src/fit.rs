@@ -205,7 +205,7 @@ impl<'a> Training<'a> {
         // the whole step inside the pool: batch and operators do not have to wake it one by one
         while let Some((images, step)) = rayon::scope(|_| {
             let batch = batches.next()?;
-            Some((batch.n, self.update(&batch)))
+            Some((batch.n, self.update(batch)))
         }) {
             let (loss, correct, learning_rate) = step?;
             let running = &mut self.progress.running;
@@ -261,7 +261,10 @@ impl<'a> Training<'a> {
         )?;
         if !val_loss.is_finite() {
             let first = Batches::in_order(validation, preprocess, EVALUATION_BATCH).next();
-            return Err(self.not_finite("the validation loss", val_loss, first.as_ref()));
+            let images = first
+                .map(|batch| self.network.images(batch.x))
+                .transpose()?;
+            return Err(self.not_finite("the validation loss", val_loss, images.as_ref()));
         }
         let Running {
             samples,
@@ -329,7 +332,7 @@ impl<'a> Training<'a> {
     }
 
     /// One optimizer step; loss with penalties and number of right answers, both before the update, and the learning rate.
-    fn update(&mut self, batch: &Batch) -> Result<(f32, usize, f32), FitError> {
+    fn update(&mut self, batch: Batch) -> Result<(f32, usize, f32), FitError> {
         let (recipe, network) = (self.job.recipe, self.network);
         let step = self.optimizer.iterations();
         let learning_rate = match self.progress.learning_rate {
@@ -340,11 +343,14 @@ impl<'a> Training<'a> {
             seed: recipe.train.seed,
             step,
         };
-        let (logits, loss) = loss::logits_and_loss(&recipe.train.loss, network, batch, mode)?;
+        let Batch { x, labels, .. } = batch;
+        let images = network.images(x)?;
+        let (logits, loss) =
+            loss::logits_and_loss(&recipe.train.loss, network, &images, &labels, mode)?;
         // the penalties stay outside candle's graph: their gradients are added in place
         let value = loss.to_scalar::<f32>()? + penalty(network)?;
         if !value.is_finite() {
-            return Err(self.not_finite("the loss", value, Some(batch)));
+            return Err(self.not_finite("the loss", value, Some(&images)));
         }
         let store = network.gradients(&loss)?;
         let (mut weights, mut gradients) = (BTreeMap::new(), BTreeMap::new());
@@ -363,11 +369,11 @@ impl<'a> Training<'a> {
         if let Some(average) = &mut self.average {
             average.update(network.parameters())?;
         }
-        Ok((value, loss::correct(&logits, &batch.labels)?, learning_rate))
+        Ok((value, loss::correct(&logits, &labels)?, learning_rate))
     }
 
-    fn not_finite(&self, what: &'static str, value: f32, batch: Option<&Batch>) -> FitError {
-        match first_not_finite(self.network, batch) {
+    fn not_finite(&self, what: &'static str, value: f32, images: Option<&Tensor>) -> FitError {
+        match first_not_finite(self.network, images) {
             Ok(place) => FitError::NotFinite {
                 step: self.optimizer.iterations(),
                 what,
@@ -433,15 +439,15 @@ fn not_finite_weight(network: &Network, weights: &Weights) -> Option<(String, f3
 }
 
 /// Where a loss that is no finite number comes from: the first layer, in order, with such a weight, else the first with such
-/// an output for this batch.
-fn first_not_finite(network: &Network, batch: Option<&Batch>) -> Result<String, FitError> {
+/// an output for these images.
+fn first_not_finite(network: &Network, images: Option<&Tensor>) -> Result<String, FitError> {
     if let Some((name, value)) = not_finite_weight(network, &network.weights()?) {
         return Ok(format!(
             "the weight `{name}` contains {value} since the update before"
         ));
     }
-    if let Some(batch) = batch {
-        for trace in network.trace(&network.images(batch)?)? {
+    if let Some(images) = images {
+        for trace in network.trace(images)? {
             let output: Vec<f32> = trace.output.flatten_all()?.to_vec1()?;
             if let Some(value) = output.iter().find(|x| !x.is_finite()) {
                 return Ok(format!(
@@ -470,13 +476,14 @@ pub fn evaluate(
     done: &mut dyn FnMut(usize) -> Result<(), CallbackError>,
 ) -> Result<(f32, f32), FitError> {
     let (mut sum, mut right, mut seen) = (0.0, 0, 0);
-    for batch in Batches::in_order(data, preprocess, EVALUATION_BATCH) {
+    for Batch { n, x, labels } in Batches::in_order(data, preprocess, EVALUATION_BATCH) {
+        let images = network.images(x)?;
         let (logits, loss) =
-            loss::logits_and_loss(&recipe.train.loss, network, &batch, Mode::Infer)?;
-        sum += f64::from(loss.to_scalar::<f32>()?) * batch.n as f64;
-        right += loss::correct(&logits, &batch.labels)?;
-        seen += batch.n;
-        done(batch.n)?;
+            loss::logits_and_loss(&recipe.train.loss, network, &images, &labels, Mode::Infer)?;
+        sum += f64::from(loss.to_scalar::<f32>()?) * n as f64;
+        right += loss::correct(&logits, &labels)?;
+        seen += n;
+        done(n)?;
     }
     let penalty = penalty(network)?;
     let seen = seen.max(1);

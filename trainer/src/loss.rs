@@ -6,7 +6,6 @@ use verifier::tolerance::argmax;
 
 use crate::{
     architecture::OutputActivation,
-    batch::Batch,
     network::{Mode, Network, Parameter},
     ops,
     recipe::LossRecipe,
@@ -40,17 +39,11 @@ pub fn loss(
     let classes = logits.dim(D::Minus1)?;
     let behind_softmax = output == OutputActivation::Softmax;
     let smooth = |s: f32, rest: f64| one_hot.affine(1.0 - f64::from(s), f64::from(s) * rest);
-    let categorical = |targets: &Tensor, log_probabilities: &Tensor| {
-        (targets * log_probabilities)?
-            .sum(D::Minus1)?
-            .mean_all()?
-            .neg()
-    };
     match *recipe {
         LossRecipe::CategoricalCrossentropy { label_smoothing } => {
             let targets = smooth(label_smoothing, 1.0 / classes as f64)?;
             if behind_softmax {
-                return categorical(&targets, &log_softmax(logits, D::Minus1)?);
+                return softmax_categorical(logits, &targets);
             }
             let p = activate(output, logits)?;
             let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
@@ -58,10 +51,10 @@ pub fn loss(
         }
         LossRecipe::SparseCategoricalCrossentropy => {
             if behind_softmax {
-                return categorical(one_hot, &log_softmax(logits, D::Minus1)?);
+                return softmax_categorical(logits, one_hot);
             }
             let p = clip(&activate(output, logits)?)?;
-            categorical(one_hot, &log_softmax(&p.log()?, D::Minus1)?)
+            softmax_categorical(&p.log()?, one_hot)
         }
         LossRecipe::BinaryCrossentropy { label_smoothing } => {
             let targets = smooth(label_smoothing, 0.5)?;
@@ -75,6 +68,25 @@ pub fn loss(
         }
         LossRecipe::MeanSquaredError => (activate(output, logits)? - one_hot)?.sqr()?.mean_all(),
     }
+}
+
+/// `-sum_c t_c log p_c`, the mean over the rows.
+fn categorical(targets: &Tensor, log_probabilities: &Tensor) -> Result<Tensor> {
+    (targets * log_probabilities)?
+        .sum(D::Minus1)?
+        .mean_all()?
+        .neg()
+}
+
+/// [`categorical`] of softmax's probabilities.
+fn softmax_categorical(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    if logits.device().is_cpu() && logits.rank() == 2 {
+        let operator = ops::cross_entropy::operator();
+        return logits
+            .contiguous()?
+            .apply_op2(&targets.contiguous()?, operator);
+    }
+    categorical(targets, &log_softmax(logits, D::Minus1)?)
 }
 
 /// Outputs of the last layer.
@@ -91,19 +103,20 @@ fn clip(probabilities: &Tensor) -> Result<Tensor> {
     probabilities.clamp(EPSILON, 1.0 - EPSILON)
 }
 
-/// Logits of preprocessed images, and their loss without penalties.
+/// Logits of preprocessed images ([`Network::images`]), and their loss without penalties.
 ///
 /// # Errors
 /// Those of the tensors' device.
 pub fn logits_and_loss(
     recipe: &LossRecipe,
     network: &Network,
-    batch: &Batch,
+    images: &Tensor,
+    labels: &[u32],
     mode: Mode,
 ) -> Result<(Tensor, Tensor)> {
     let architecture = network.architecture();
-    let logits = network.forward(&network.images(batch)?, mode)?;
-    let targets = one_hot(&batch.labels, architecture.classes(), network.device())?;
+    let logits = network.forward(images, mode)?;
+    let targets = one_hot(labels, architecture.classes(), network.device())?;
     let loss = loss(recipe, architecture.output, &logits, &targets)?;
     Ok((logits, loss))
 }
@@ -115,10 +128,11 @@ pub fn logits_and_loss(
 pub fn logits_and_objective(
     recipe: &LossRecipe,
     network: &Network,
-    batch: &Batch,
+    images: &Tensor,
+    labels: &[u32],
     mode: Mode,
 ) -> Result<(Tensor, Tensor)> {
-    let (logits, loss) = logits_and_loss(recipe, network, batch, mode)?;
+    let (logits, loss) = logits_and_loss(recipe, network, images, labels, mode)?;
     let objective = match penalty(network.parameters())? {
         Some(penalty) => (loss + penalty)?,
         None => loss,
@@ -173,9 +187,10 @@ pub fn penalty(parameters: &[Parameter]) -> Result<Option<Tensor>> {
 /// # Errors
 /// Those of the tensors' device.
 pub fn correct(logits: &Tensor, labels: &[u32]) -> Result<usize> {
-    let rows: Vec<Vec<f32>> = logits.to_dtype(DType::F32)?.to_vec2()?;
-    Ok(rows
-        .iter()
+    let classes = logits.dim(D::Minus1)?;
+    let values: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    Ok(values
+        .chunks_exact(classes.max(1))
         .zip(labels)
         .filter(|&(row, &label)| argmax(row) == label as usize)
         .count())

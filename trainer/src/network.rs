@@ -8,7 +8,6 @@ use crate::{
     architecture::{
         Activation, Architecture, Layer, LayerKind, Padding, Regularizer, Shape, Source, Window,
     },
-    batch::Batch,
     ops::{
         self, activation, batch_norm, composed, conv, dense, dropout,
         fake_quantize::{self, Grid},
@@ -134,13 +133,13 @@ impl Network {
         &self.device
     }
 
-    /// A batch as a tensor `[n, h, w, c]` on the network's device.
+    /// A batch's images ([`crate::batch::Batch::x`]) as a tensor `[n, h, w, c]` on the network's device.
     ///
     /// # Errors
-    /// Those of the device.
-    pub fn images(&self, batch: &Batch) -> Result<Tensor> {
+    /// Another number of values than those of whole images, and the errors of the device.
+    pub fn images(&self, x: Vec<f32>) -> Result<Tensor> {
         let Shape { h, w, c } = self.architecture.input;
-        Tensor::from_slice(&batch.x, (batch.n, h, w, c), &Device::Cpu)?.to_device(&self.device)
+        Tensor::from_vec(x, ((), h, w, c), &Device::Cpu)?.to_device(&self.device)
     }
 
     /// The weights that the optimizer changes, in layer order.
@@ -156,7 +155,11 @@ impl Network {
         }
         let x = x.contiguous()?;
         let mut tape = Tape::new(mode != Mode::Infer);
+        // applies what no parameter comes before: it has no gradients
+        let mut untaped = Tape::new(false);
         let mut outputs: Vec<Tensor> = Vec::new();
+        // whether a gradient is wanted of each output
+        let mut trained: Vec<bool> = Vec::new();
         let layers = &self.architecture.layers;
         while let Some(layer) = layers.get(outputs.len()) {
             let index = outputs.len();
@@ -165,16 +168,23 @@ impl Network {
                 Source::Layer(source) => &outputs[*source],
             });
             let inputs: Vec<&Tensor> = inputs.collect();
-            let wanted = x.track_op() || layer.inputs != [Source::Input];
+            let wanted = layer.inputs.iter().any(|source| match source {
+                Source::Input => x.track_op(),
+                Source::Layer(source) => trained[*source],
+            });
+            let any = wanted || !self.weights[index].is_empty();
+            let tape = if any { &mut tape } else { &mut untaped };
             let pool = self.pool_of(index);
-            let mut y = self.fused_layer(&mut tape, index, &inputs, wanted, pool, mode)?;
+            let mut y = self.fused_layer(tape, index, &inputs, wanted, pool, mode)?;
             if let Some(grid) = self.grid(index + usize::from(pool.is_some())) {
                 y = tape.apply1(fake_quantize::operator(grid), &y)?;
             }
             if pool.is_some() {
                 outputs.push(y.clone());
+                trained.push(any);
             }
             outputs.push(y);
+            trained.push(any);
         }
         let logits = match outputs.pop() {
             Some(y) => tape.finish(&self.token, &x, &y, &self.handed_over)?,

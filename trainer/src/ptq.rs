@@ -84,7 +84,7 @@ pub fn calibrate(
     let mut calibration = Calibration::new(architecture);
     let mut logits = Vec::new();
     for batch in Batches::in_order(data, preprocess, BATCH) {
-        let x = network.images(&batch)?;
+        let x = network.images(batch.x.clone())?;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let traces = network.trace(&x)?;
         let layers = traces

@@ -138,7 +138,9 @@ fn gradients(
     if let Some(grid) = rounding.input {
         grid.apply(&mut batch.x);
     }
-    let (_, loss) = loss::logits_and_objective(&recipe.train.loss, network, &batch, mode)?;
+    let images = network.images(batch.x)?;
+    let (_, loss) =
+        loss::logits_and_objective(&recipe.train.loss, network, &images, &batch.labels, mode)?;
     let store = network.gradients(&loss)?;
     let mut gradients = BTreeMap::new();
     for parameter in network.parameters() {

@@ -118,7 +118,7 @@ fn the_steps_are_keras_s() {
         if step == 0 {
             check_the_first_step(&recipe, &network, &batch, expected);
         }
-        let (loss, _, rate) = training.update(&batch).unwrap();
+        let (loss, _, rate) = training.update(batch.clone()).unwrap();
         epoch_loss[step / 4] += f64::from(loss) / 4.0;
         near(&format!("loss {step}"), &[loss], &[losses[step]]);
         near(&format!("rate {step}"), &[rate], &[rates[step]]);
@@ -146,7 +146,15 @@ fn the_steps_are_keras_s() {
 }
 
 fn parts_of_the_loss(recipe: &Recipe, network: &Network, batch: &Batch) -> (f32, f32) {
-    let (_, loss) = loss::logits_and_loss(&recipe.train.loss, network, batch, Mode::Infer).unwrap();
+    let images = network.images(batch.x.clone()).unwrap();
+    let (_, loss) = loss::logits_and_loss(
+        &recipe.train.loss,
+        network,
+        &images,
+        &batch.labels,
+        Mode::Infer,
+    )
+    .unwrap();
     let penalty = loss::penalty(network.parameters()).unwrap().unwrap();
     (loss.to_scalar().unwrap(), penalty.to_scalar().unwrap())
 }
@@ -154,8 +162,10 @@ fn parts_of_the_loss(recipe: &Recipe, network: &Network, batch: &Batch) -> (f32,
 /// Class probabilities and gradients before the first update.
 fn check_the_first_step(recipe: &Recipe, network: &Network, batch: &Batch, expected: &Value) {
     let mode = Mode::Train { seed: 0, step: 0 };
+    let images = network.images(batch.x.clone()).unwrap();
     let (logits, loss) =
-        loss::logits_and_objective(&recipe.train.loss, network, batch, mode).unwrap();
+        loss::logits_and_objective(&recipe.train.loss, network, &images, &batch.labels, mode)
+            .unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let probabilities = candle_nn::ops::softmax(&logits, 1).unwrap();
     let keras = array(&expected["probabilities_step0"]).data;
@@ -210,12 +220,12 @@ fn a_loss_that_is_no_number_names_step_and_layer() {
         x: vec![1.0; 4 * 64],
         labels: vec![0, 1, 2, 0],
     };
-    training.update(&batch).unwrap();
+    training.update(batch.clone()).unwrap();
     let mut broken = |name: &str, value: f32| {
         let mut weights = good.clone();
         weights.0.get_mut(name).unwrap().data.fill(value);
         network.set_weights(&weights).unwrap();
-        training.update(&batch).unwrap_err().to_string()
+        training.update(batch.clone()).unwrap_err().to_string()
     };
     let message = broken("dense1.bias", f32::NAN);
     assert!(

@@ -11,6 +11,7 @@ pub mod activation;
 pub mod batch_norm;
 pub mod composed;
 pub mod conv;
+pub mod cross_entropy;
 pub mod dense;
 pub mod dropout;
 pub mod fake_quantize;

@@ -189,7 +189,7 @@ impl CustomOp3 for Boundary {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let mut gradients = self.tape.backward(y.id(), gradient.contiguous()?)?;
-        let dx = gradients.remove(&x.id());
+        let dx = gradients.remove(&x.id()).filter(|_| x.track_op());
         let Ok(mut handed_over) = self.handed_over.lock() else {
             bail!("an earlier backward pass panicked");
         };
