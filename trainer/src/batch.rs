@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::{
     augment::Augmenter,
     dataset::Labelled,
-    ops::kernel::zeros,
+    ops::kernel::buffer,
     preprocess::Preprocess,
     random::{Purpose, generator, permutation},
     recipe::Augment,
@@ -124,7 +124,7 @@ impl Iterator for Batches<'_> {
         };
         let len = self.data.images.shape.len();
         let images = (0..n).into_par_iter();
-        let (x, _) = zeros::chunks(n * len, len, images, |i, out| {
+        let (x, _) = buffer::chunks(n * len, len, images, |i, out| {
             let image = self.data.images.get(position(i));
             match &self.augment {
                 None => self.preprocess.apply(image, out),

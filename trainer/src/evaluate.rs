@@ -9,6 +9,7 @@ use crate::{
     dataset::Labelled,
     fit::{EVALUATION_BATCH, FitError},
     network::{Mode, Network},
+    ops::storage,
     run::Run,
 };
 
@@ -24,8 +25,10 @@ pub fn float(
     let network = Network::new(&run.architecture, &run.weights, &Device::Cpu)?;
     let mut logits = Vec::with_capacity(data.len() * run.architecture.classes());
     for batch in Batches::in_order(data, &run.data.preprocess, EVALUATION_BATCH) {
-        let of_batch = network.forward(&network.images(batch.x)?, Mode::Infer)?;
+        let images = network.images(batch.x)?;
+        let of_batch = network.forward(&images, Mode::Infer)?;
         logits.extend(of_batch.flatten_all()?.to_vec1::<f32>()?);
+        storage::recycle(&images)?;
         done(batch.n);
     }
     Ok(logits)

@@ -369,7 +369,9 @@ impl<'a> Training<'a> {
         if let Some(average) = &mut self.average {
             average.update(network.parameters())?;
         }
-        Ok((value, loss::correct(&logits, &labels)?, learning_rate))
+        let correct = loss::correct(&logits, &labels)?;
+        ops::storage::recycle(&images)?;
+        Ok((value, correct, learning_rate))
     }
 
     fn not_finite(&self, what: &'static str, value: f32, images: Option<&Tensor>) -> FitError {
@@ -482,6 +484,7 @@ pub fn evaluate(
             loss::logits_and_loss(&recipe.train.loss, network, &images, &labels, Mode::Infer)?;
         sum += f64::from(loss.to_scalar::<f32>()?) * n as f64;
         right += loss::correct(&logits, &labels)?;
+        ops::storage::recycle(&images)?;
         seen += n;
         done(n)?;
     }

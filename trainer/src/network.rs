@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore, bail};
+use candle_core::{DType, Device, Result, Tensor, TensorId, Var, backprop::GradStore, bail};
 
 use crate::{
     architecture::{
@@ -187,7 +187,12 @@ impl Network {
             trained.push(any);
         }
         let logits = match outputs.pop() {
-            Some(y) => tape.finish(&self.token, &x, &y, &self.handed_over)?,
+            Some(y) => {
+                if mode == Mode::Infer {
+                    recycle(outputs, &[x.id(), y.id()])?;
+                }
+                tape.finish(&self.token, &x, &y, &self.handed_over)?
+            }
             None => bail!("the network has no layers"),
         };
         let n = x.dim(0)?;
@@ -472,6 +477,14 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Gives the memory of layers' outputs to later steps, but for those that are another name of a tensor in `needed`.
+fn recycle(outputs: Vec<Tensor>, needed: &[TensorId]) -> Result<()> {
+    let outputs = outputs.into_iter().filter(|y| !needed.contains(&y.id()));
+    outputs
+        .into_iter()
+        .try_for_each(|y| ops::storage::recycle(&y))
 }
 
 fn fused_activation(tape: &mut Tape, x: Tensor, activation: Activation) -> Result<Tensor> {

@@ -229,3 +229,39 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         }
     }
 }
+
+/// Memory is used again from step to step: here with NaN in every place that a batch of NaN reaches.
+#[test]
+fn a_step_does_not_see_what_earlier_ones_left() {
+    for &(name, input, layers) in CASES {
+        let architecture = architecture(input, layers);
+        for level in Level::available() {
+            let network = Network::new(&architecture, &weights(&architecture), &Device::Cpu)
+                .expect("a network")
+                .with_level(level);
+            let x = numbers(30 * architecture.input.len(), 3);
+            let nan = vec![f32::NAN; x.len()];
+            for variable in [true, false] {
+                let step = |x| gradients(&network, x, 30, true, variable);
+                let infer = |x: &[f32]| {
+                    let x = Tensor::from_slice(x, (30, input[0], input[1], input[2]), &Device::Cpu);
+                    let logits = network.forward(&x.expect("x"), Mode::Infer);
+                    let values = logits.and_then(|logits| logits.flatten_all()?.to_vec1::<f32>());
+                    values.expect("logits")
+                };
+                let first = step(&x);
+                let before = network.weights().expect("weights");
+                let inferred = infer(&x);
+                step(&nan);
+                // the moving statistics are NaN now
+                network.set_weights(&before).expect("weights");
+                infer(&nan);
+                assert_eq!(inferred, infer(&x), "{name}: {level:?}: inference");
+                assert!(
+                    first == step(&x),
+                    "{name}: {level:?}: gradient of x: {variable}"
+                );
+            }
+        }
+    }
+}

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::{
     activation, add,
     kernel::{
-        Level,
+        Level, buffer,
         gemm::{self, Packed},
-        scratch, zeros,
+        scratch,
     },
     storage,
 };
@@ -70,7 +70,7 @@ impl CustomOp3 for Dense {
         let mut padded_bias = bias.to_vec();
         padded_bias.resize(packed.padded(), 0.0);
         let x = x.par_chunks(ROWS * k);
-        let (out, _) = zeros::chunks(n * units, ROWS * units, x, |x, out| {
+        let (out, _) = buffer::chunks(n * units, ROWS * units, x, |x, out| {
             let rows = x.len() / k;
             multiply(self.level, rows, x, k, &packed, &padded_bias, units, out);
             activation::apply(self.activation, out);
@@ -100,13 +100,14 @@ impl CustomOp3 for Dense {
         let columns = units.next_multiple_of(self.level.lanes());
 
         // before the activation: [n][columns]
-        let mut dz = vec![0.0; n * columns];
+        let mut dz = buffer::take(n * columns);
         dz.par_chunks_exact_mut(columns)
             .zip(y.par_chunks_exact(units))
             .zip(gradient.par_chunks_exact(units))
             .with_min_len(64)
             .for_each(|((dz, y), gradient)| {
                 activation::backward(self.activation, y, gradient, &mut dz[..units]);
+                dz[units..].fill(0.0);
             });
         let mut dbias = vec![0.0; units];
         for dz in dz.chunks_exact(columns) {
@@ -136,8 +137,8 @@ impl CustomOp3 for Dense {
         let dx = if self.input_gradient {
             let transposed = Packed::new(self.level, kernel_values, units, k, [1, units]);
             let zero = vec![0.0; transposed.padded()];
-            let dz = dz.par_chunks(ROWS * columns);
-            let (dx, _) = zeros::chunks(n * k, ROWS * k, dz, |dz, dx| {
+            let with = dz.par_chunks(ROWS * columns);
+            let (dx, _) = buffer::chunks(n * k, ROWS * k, with, |dz, dx| {
                 let rows = dx.len() / k;
                 multiply(self.level, rows, dz, columns, &transposed, &zero, k, dx);
             });
@@ -145,6 +146,7 @@ impl CustomOp3 for Dense {
         } else {
             None
         };
+        buffer::give_back(dz);
         let dkernel = Tensor::from_vec(dkernel, kernel.shape(), device)?;
         let dbias = if self.bias_gradient {
             Some(Tensor::from_vec(dbias, units, device)?)

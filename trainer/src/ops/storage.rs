@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
+use super::kernel::buffer;
+
 /// The values of an operator's argument.
 ///
 /// # Errors
@@ -23,6 +25,33 @@ pub fn on_cpu<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
         Storage::Cpu(storage) => values(storage, layout),
         _ => bail!("the operator computes on the CPU only"),
+    }
+}
+
+/// Takes the values out of a tensor that nobody reads any more, for a later step ([`buffer`]). Clones of the tensor lose them too. On another
+/// device nothing happens.
+///
+/// # Errors
+/// Those of the tensor's lock.
+pub fn recycle(tensor: &Tensor) -> Result<()> {
+    if !tensor.device().is_cpu() {
+        return Ok(());
+    }
+    tensor.inplace_op1(&Recycle)
+}
+
+struct Recycle;
+
+impl InplaceOp1 for Recycle {
+    fn name(&self) -> &'static str {
+        "recycle"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+        if let CpuStorage::F32(values) = storage {
+            buffer::give_back(std::mem::take(values));
+        }
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync
 
 struct Entry {
     inputs: Vec<TensorId>,
-    output: TensorId,
+    output: Tensor,
     /// From the output's gradient to the inputs'.
     backward: Backward,
 }
@@ -29,7 +29,8 @@ struct Entry {
 /// Gradients by the tensor that they belong to.
 pub type Gradients = HashMap<TensorId, Tensor>;
 
-/// Applies operators outside candle's graph and remembers them.
+/// Applies operators outside candle's graph and remembers them. Its values, but for the last one, belong to it: the backward
+/// pass takes them away from whoever else holds them.
 pub struct Tape {
     entries: Vec<Entry>,
     record: bool,
@@ -63,7 +64,7 @@ impl Tape {
             let (x, output) = (x.clone(), y.clone());
             self.entries.push(Entry {
                 inputs: vec![x.id()],
-                output: y.id(),
+                output: y.clone(),
                 backward: Box::new(move |gradient| Ok(vec![operator.bwd(&x, &output, gradient)?])),
             });
         }
@@ -80,7 +81,7 @@ impl Tape {
             let (a, b, output) = (a.clone(), b.clone(), y.clone());
             self.entries.push(Entry {
                 inputs: vec![a.id(), b.id()],
-                output: y.id(),
+                output: y.clone(),
                 backward: Box::new(move |gradient| {
                     let (a, b) = operator.bwd(&a, &b, &output, gradient)?;
                     Ok(vec![a, b])
@@ -100,7 +101,7 @@ impl Tape {
             let (a, b, c, output) = (a.clone(), b.clone(), c.clone(), y.clone());
             self.entries.push(Entry {
                 inputs: vec![a.id(), b.id(), c.id()],
-                output: y.id(),
+                output: y.clone(),
                 backward: Box::new(move |gradient| {
                     let (a, b, c) = operator.bwd(&a, &b, &c, &output, gradient)?;
                     Ok(vec![a, b, c])
@@ -110,17 +111,33 @@ impl Tape {
         Ok(y)
     }
 
-    /// Gradients of everything that the tape read and did not compute, from the gradient of `output`.
-    fn backward(&self, output: TensorId, gradient: Tensor) -> Result<Gradients> {
+    /// Gradients of everything that the tape read and did not compute, from the gradient of `output`. The values of all
+    /// other outputs, and their gradients, become memory of later steps.
+    fn backward(self, output: TensorId, gradient: Tensor) -> Result<Gradients> {
         let mut gradients = Gradients::from([(output, gradient)]);
-        for entry in self.entries.iter().rev() {
-            let Some(gradient) = gradients.remove(&entry.output) else {
-                continue;
-            };
-            for (&input, gradient) in entry.inputs.iter().zip((entry.backward)(&gradient)?) {
-                if let Some(gradient) = gradient {
-                    accumulate(&mut gradients, input, gradient)?;
+        for entry in self.entries.into_iter().rev() {
+            let Entry {
+                inputs,
+                output: y,
+                backward,
+            } = entry;
+            if let Some(gradient) = gradients.remove(&y.id()) {
+                let results = backward(&gradient)?;
+                // an operator's gradients are values of their own, or its own gradient as it is
+                let mut others = results.iter().flatten().chain(gradients.values());
+                let passed_on = others.any(|other| other.id() == gradient.id());
+                for (input, gradient) in inputs.into_iter().zip(results) {
+                    if let Some(gradient) = gradient {
+                        accumulate(&mut gradients, input, gradient)?;
+                    }
                 }
+                if !passed_on && y.id() != output {
+                    storage::recycle(&gradient)?;
+                }
+            }
+            drop(backward);
+            if y.id() != output {
+                storage::recycle(&y)?;
             }
         }
         Ok(gradients)
@@ -139,7 +156,7 @@ impl Tape {
             return Ok(y.clone());
         }
         let boundary = Boundary {
-            tape: self,
+            tape: Mutex::new(Some(self)),
             handed_over: handed_over.clone(),
         };
         token.apply_op3(x, y, boundary)
@@ -158,7 +175,8 @@ pub fn accumulate(gradients: &mut Gradients, id: TensorId, gradient: Tensor) -> 
 
 /// `token, x, y -> y`.
 struct Boundary {
-    tape: Tape,
+    /// Until the backward pass.
+    tape: Mutex<Option<Tape>>,
     handed_over: Arc<Mutex<Gradients>>,
 }
 
@@ -188,7 +206,11 @@ impl CustomOp3 for Boundary {
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.tape.backward(y.id(), gradient.contiguous()?)?;
+        let tape = self.tape.lock().ok().and_then(|mut tape| tape.take());
+        let Some(tape) = tape else {
+            bail!("network: one backward pass for each forward pass");
+        };
+        let mut gradients = tape.backward(y.id(), gradient.contiguous()?)?;
         let dx = gradients.remove(&x.id()).filter(|_| x.track_op());
         let Ok(mut handed_over) = self.handed_over.lock() else {
             bail!("an earlier backward pass panicked");

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{dense::Dense, forward::with_padding, patch::Patches, sparse::Sparse};
 use crate::ops::{
     activation, add, chunk,
-    kernel::{self, Level, conv::Plan, scratch, zeros},
+    kernel::{self, Level, buffer, conv::Plan, scratch},
 };
 
 /// What the forward pass left; all samples.
@@ -84,7 +84,7 @@ impl<'a> Backward<'a> {
         let chunks = (0..n.div_ceil(size)).into_par_iter();
         let range = |i: usize| (i * size, n.min((i + 1) * size));
         let (dx, partials) = if self.input_gradient {
-            zeros::chunks(n * input, size * input, chunks, |i, dx| {
+            buffer::chunks(n * input, size * input, chunks, |i, dx| {
                 self.samples(range(i), dx)
             })
         } else {
@@ -118,6 +118,8 @@ impl<'a> Backward<'a> {
                 }
             });
         });
+        rest.into_iter()
+            .for_each(|partial| buffer::give_back(partial.kernel));
         let transposed = matches!(self.method, Method::Sparse(_));
         if !transposed && self.columns == co {
             return sum;
@@ -136,6 +138,7 @@ impl<'a> Backward<'a> {
                     out.copy_from_slice(&sum[row * self.columns..][..co]);
                 }
             });
+        buffer::give_back(sum);
         kernel
     }
 
@@ -147,9 +150,10 @@ impl<'a> Backward<'a> {
             _ => self.columns,
         };
         let mut partial = Partial {
-            kernel: vec![0.0; plan.k() * columns],
+            kernel: buffer::take(plan.k() * columns),
             bias: vec![0.0; plan.co],
         };
+        partial.kernel.fill(0.0);
         let input = plan.geometry.input.len();
         let group = match &self.method {
             Method::Dense(dense) => dense.samples_together(self).min(end - first),
@@ -213,9 +217,10 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// Calls `work` with a zero gradient of the padded sample, then takes the padding off. Without padding: with `dx` itself.
+/// Calls `work` with a zero gradient of the padded sample, then takes the padding off. Without padding: with `dx` itself, made zero.
 fn with_padding_gradient(plan: &Plan, dx: &mut [f32], work: impl FnOnce(&mut [f32])) {
     if dx.is_empty() || !plan.geometry.is_padded() {
+        dx.fill(0.0);
         return work(dx);
     }
     let g = &plan.geometry;

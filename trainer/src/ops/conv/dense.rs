@@ -6,10 +6,10 @@ use super::backward::{Backward, Partial};
 use crate::ops::{
     add,
     kernel::{
-        self, Level,
+        self, Level, buffer,
         conv::Plan,
         gemm::{self, Packed},
-        scratch, zeros,
+        scratch,
     },
 };
 
@@ -64,7 +64,7 @@ impl Dense {
         let (plan, level, columns) = (backward.plan, backward.level, backward.columns);
         let (input, dense) = (plan.geometry.input.len(), self.starts.len() * columns);
         let chunks = (0..n.div_ceil(chunk)).into_par_iter();
-        let (dz, biases) = zeros::chunks(n * dense, chunk * dense, chunks, |i, dz| {
+        let (dz, biases) = buffer::chunks(n * dense, chunk * dense, chunks, |i, dz| {
             let mut bias = vec![0.0; plan.co];
             for (j, dz) in dz.chunks_exact_mut(dense).enumerate() {
                 spread(backward, i * chunk + j, dz, &mut bias);
@@ -72,7 +72,8 @@ impl Dense {
             bias
         });
         let with = dz.par_chunks(chunk * dense);
-        let (dx, _) = zeros::chunks(n * input, chunk * input, with, |dz, dx| {
+        let (dx, _) = buffer::chunks(n * input, chunk * input, with, |dz, dx| {
+            dx.fill(0.0);
             if let Some(transposed) = &self.transposed {
                 let offsets = self.offsets(dx.len() / input, input);
                 add_windows(backward, &offsets, dz, transposed, dx);
@@ -102,6 +103,7 @@ impl Dense {
                     }
                 });
             });
+        buffer::give_back(dz);
         (dx, kernel, bias)
     }
 

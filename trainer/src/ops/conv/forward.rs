@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use crate::ops::kernel::{
-    Level,
+    Level, buffer,
     conv::{Forward, Plan, pad},
-    scratch, zeros,
+    scratch,
 };
 
 /// All samples: the result, and the position of every maximum in its pooling window.
@@ -26,9 +26,9 @@ pub(crate) fn convolve(
     let x = x.par_chunks_exact(input);
     let out = if plan.pool.is_some() {
         let with = x.zip(taps.par_chunks_exact_mut(len));
-        zeros::chunks(n * len, len, with, |(x, taps), out| one(x, out, taps)).0
+        buffer::chunks(n * len, len, with, |(x, taps), out| one(x, out, taps)).0
     } else {
-        zeros::chunks(n * len, len, x, |x, out| one(x, out, &mut [])).0
+        buffer::chunks(n * len, len, x, |x, out| one(x, out, &mut [])).0
     };
     (out, taps)
 }

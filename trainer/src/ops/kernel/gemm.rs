@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Job, Level, dispatch, vector::Vector};
+use super::{Job, Level, buffer, dispatch, vector::Vector};
 
 /// Values that one task packs at least.
 const PACK_TASK: usize = 1 << 13;
@@ -22,7 +22,7 @@ impl Packed {
     pub fn new(level: Level, values: &[f32], k: usize, n: usize, stride: [usize; 2]) -> Self {
         let lanes = level.lanes();
         let padded = n.next_multiple_of(lanes);
-        let mut data = vec![0.0; k * padded];
+        let mut data = buffer::take(k * padded);
         let panel = k * 2 * lanes;
         data.par_chunks_mut(panel.max(1))
             .with_min_len(PACK_TASK.div_ceil(panel.max(1)))
@@ -31,6 +31,9 @@ impl Packed {
                 let first = i * 2 * lanes;
                 let width = (2 * lanes).min(padded - first);
                 let used = width.min(n - first);
+                if used < width {
+                    panel.fill(0.0);
+                }
                 if stride[1] == 1 {
                     for (row, out) in panel.chunks_exact_mut(width).enumerate() {
                         let start = row * stride[0] + first;
@@ -67,6 +70,12 @@ impl Packed {
     /// Columns, rounded up to whole vectors.
     pub fn padded(&self) -> usize {
         self.padded
+    }
+}
+
+impl Drop for Packed {
+    fn drop(&mut self) {
+        buffer::give_back(std::mem::take(&mut self.data));
     }
 }
 

@@ -4,6 +4,7 @@
 //! All `unsafe` code of the operators is in this folder. Its functions are safe: they check their slices first.
 //! The portable routines are the definition; the others differ from them only by fused multiply-add.
 
+pub mod buffer;
 pub mod conv;
 pub mod gemm;
 pub mod patch;
@@ -12,7 +13,6 @@ pub mod sparse;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-pub mod zeros;
 
 use vector::{Portable, Vector};
 
