@@ -189,7 +189,7 @@ impl Network {
         let logits = match outputs.pop() {
             Some(y) => {
                 if mode == Mode::Infer {
-                    recycle(outputs, &[x.id(), y.id()])?;
+                    recycle(&outputs, &[x.id(), y.id()])?;
                 }
                 tape.finish(&self.token, &x, &y, &self.handed_over)?
             }
@@ -480,11 +480,9 @@ impl Network {
 }
 
 /// Gives the memory of layers' outputs to later steps, but for those that are another name of a tensor in `needed`.
-fn recycle(outputs: Vec<Tensor>, needed: &[TensorId]) -> Result<()> {
-    let outputs = outputs.into_iter().filter(|y| !needed.contains(&y.id()));
-    outputs
-        .into_iter()
-        .try_for_each(|y| ops::storage::recycle(&y))
+fn recycle(outputs: &[Tensor], needed: &[TensorId]) -> Result<()> {
+    let mut outputs = outputs.iter().filter(|y| !needed.contains(&y.id()));
+    outputs.try_for_each(ops::storage::recycle)
 }
 
 fn fused_activation(tape: &mut Tape, x: Tensor, activation: Activation) -> Result<Tensor> {

@@ -118,8 +118,9 @@ impl<'a> Backward<'a> {
                 }
             });
         });
-        rest.into_iter()
-            .for_each(|partial| buffer::give_back(partial.kernel));
+        for partial in rest {
+            buffer::give_back(partial.kernel);
+        }
         let transposed = matches!(self.method, Method::Sparse(_));
         if !transposed && self.columns == co {
             return sum;
