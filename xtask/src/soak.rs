@@ -14,7 +14,10 @@ use std::{
 
 use clap::Subcommand;
 
-use crate::shell::{self, Failure};
+use crate::{
+    shell::{self, Failure},
+    supply_chain,
+};
 
 /// Below the repository's root: everything that these checks write.
 const FOLDER: &str = "target/soak";
@@ -41,11 +44,11 @@ pub enum Check {
     },
     /// Train on 70,000 images of 28x28 and 20,000 of 96x96x3, and measure memory and progress
     Load,
-    /// The runtime's equality suite in Miri (needs a nightly toolchain with miri and rust-src)
+    /// The runtime's tests and the trainer's compute routines in Miri (needs a nightly toolchain with miri and rust-src)
     Miri,
     /// The rounding rule for every accumulator and every shift: 3.8 billion results
     Rounding,
-    /// cargo-deny: licences, duplicates, sources (needs `cargo install cargo-deny`)
+    /// cargo-deny on every workspace: licences, duplicates, sources (needs `cargo install --locked cargo-deny`)
     Deny,
 }
 
@@ -57,9 +60,7 @@ pub fn run(check: Check) -> Result<(), Failure> {
         Check::Load => load::run(),
         Check::Miri => miri::run(),
         Check::Rounding => rounding::run(),
-        Check::Deny => shell::run(
-            shell::cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]),
-        ),
+        Check::Deny => supply_chain::deny(),
     }
 }
 

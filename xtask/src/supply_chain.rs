@@ -11,11 +11,23 @@ use crate::shell::{self, Failure};
 /// The policy, in cargo-deny's format.
 const POLICY: &str = "deny.toml";
 
+/// Folders with a lock file of their own.
+const WORKSPACES: [&str; 5] = [
+    ".",
+    "firmware/qemu",
+    "firmware/boards",
+    "tests/defmt-log",
+    "tests/fuzz",
+];
+
 /// Other platforms' crates need not be fetched for this; cargo-deny looks at them.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
-/// Packages whose dependencies are counted.
+/// Packages whose dependencies are counted; [`STATED`] has the numbers.
 const PACKAGES: [&str; 6] = ["runtime", "protocol", "app", "verifier", "trainer", "xtask"];
+
+/// The page that states the numbers of crates.
+const STATED: &str = "docs/reliability.md";
 
 /// Everything that the device's runtime is made of, besides `core`.
 const RUNTIME: [&str; 6] = [
@@ -53,7 +65,8 @@ struct Package {
 /// Checks every crate of the workspace on this platform against the policy, and prints the numbers of crates.
 ///
 /// # Errors
-/// Every crate with another licence or from another place; a new dependency of the runtime; a crate that would be built twice.
+/// Every crate with another licence or from another place; a new dependency of the runtime; a number that the docs state wrongly;
+/// a crate that would be built twice.
 pub fn check() -> Result<(), Failure> {
     let path = shell::root().join(POLICY);
     let failure = |error: &dyn std::fmt::Display| Failure(format!("{}: {error}", path.display()));
@@ -88,8 +101,15 @@ pub fn check() -> Result<(), Failure> {
         metadata.packages.len()
     );
     println!("crates that a package is made of here, itself included:");
+    let path = shell::root().join(STATED);
+    let stated = fs::read_to_string(&path)
+        .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
     for package in PACKAGES {
-        println!("  {package:<10} {:>4}", crates(package)?.len());
+        let row = row(package, crates(package)?.len());
+        println!("  {row}");
+        if !stated.lines().any(|line| line == row) {
+            return Err(Failure(format!("{STATED} has no line `{row}`")));
+        }
     }
     let runtime = crates("runtime")?;
     let name = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
@@ -106,6 +126,28 @@ pub fn check() -> Result<(), Failure> {
         "other features with `--package trainer` than with `--workspace`:\n  {}",
         twice.join("\n  ")
     )))
+}
+
+/// cargo-deny on all workspaces: all platforms and all features, advisories left out.
+///
+/// # Errors
+/// What it does not allow.
+pub fn deny() -> Result<(), Failure> {
+    for workspace in WORKSPACES {
+        shell::run(
+            shell::cargo()
+                .args(["deny", "--locked", "--manifest-path"])
+                .arg(format!("{workspace}/Cargo.toml"))
+                .args(["--config", POLICY, "check"])
+                .args(["bans", "licenses", "sources"]),
+        )?;
+    }
+    Ok(())
+}
+
+/// A line of the table of crates.
+fn row(package: &str, crates: usize) -> String {
+    format!("| {package} | {crates} |")
 }
 
 /// Why the policy does not allow a crate.
