@@ -1,7 +1,7 @@
 //! What the device reads: its model, and the bytes on its serial line.
 
 use protocol::{Decoder, Packet, Request, Response};
-use runtime::{Model, encode::seal};
+use runtime::{Kernels, Model, encode::seal};
 
 /// A name, and what is done with some bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -13,7 +13,7 @@ pub const TARGETS: [Target; 2] = [("model", model), ("frame", frame)];
 const MOST_MACS: u64 = 1 << 22;
 const MOST_ARENA: usize = 1 << 24;
 
-/// model.fxp: validation, then a run. The CRC-32 and the length are put right first, or nothing behind them would be reached.
+/// model.fxp: validation, then a run with each set of kernels. The CRC-32 and the length are put right first, or nothing behind them would be reached.
 pub fn model(bytes: &[u8]) {
     let _ = Model::new(bytes);
     let mut file = bytes.to_vec();
@@ -32,16 +32,22 @@ pub fn model(bytes: &[u8]) {
     let image: Vec<u8> = (0..model.input().len())
         .map(|i| bytes[i % bytes.len()])
         .collect();
-    // Neither run may depend on what the arena held before.
-    let [first, second] = [0, 0xff].map(|dirt| {
+    // No result may depend on what the arena held before, or on the kernels.
+    let runs = Kernels::ALL.iter().zip([0, 0xff].into_iter().cycle());
+    let mut results = runs.map(|(&kernels, dirt)| {
         let mut arena = vec![dirt; model.arena_len()];
-        let logits = model.run(&image, &mut arena);
+        let input = model.input_mut(&mut arena);
+        input.expect("as long as stated").copy_from_slice(&image);
+        let logits = model.run_loaded_on(kernels, &mut arena, |_| ());
         let logits = logits.expect("a validated model runs");
         assert!(logits.argmax() < model.classes());
         logits.accumulators().collect::<Vec<i32>>()
     });
-    assert_eq!(first, second);
+    let first = results.next().expect("the portable kernels");
     assert!(first.iter().all(|logit| logit.unsigned_abs() < 1 << 24));
+    for other in results {
+        assert_eq!(other, first);
+    }
     let mut arena = vec![0; model.arena_len()];
     model.self_test(&mut arena).expect("a validated model runs");
 }

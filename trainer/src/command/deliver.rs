@@ -126,12 +126,18 @@ pub fn write_models(
         timing: false,
     };
     let mut verified = verify::verify(&models, &images, &test.labels, &target, display)?;
-    let network = evaluate::float(run, test, |_| {}).map_err(Error::failed)?;
-    verified.compare_network(&network).map_err(Error::failed)?;
+    let task = display.task("evaluating the network", test.len() as u64);
+    let network = evaluate::float(run, test, |images| task.advance(images as u64));
+    verified
+        .compare_network(&network.map_err(Error::failed)?)
+        .map_err(Error::failed)?;
+    drop(task);
+    let task = display.busy("evaluating on the validation images and writing the report");
     let validation = validation(run, data, &models)?;
     report(run, quantized, &models, &verified, &test.labels, validation)
         .and_then(|report| report::write(&run.dir, &report))
         .map_err(Error::failed)?;
+    drop(task);
     Ok(verified)
 }
 

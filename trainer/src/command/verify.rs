@@ -180,8 +180,10 @@ pub fn verify(
         .device_time()
         .map(|time| time.as_secs_f64() / images.len() as f64);
     let classes = report.logits / images.len().max(1);
+    let task = display.busy("evaluating model.onnx");
     let (float_logits, difference) = float(&models.float, images, classes, &report)
         .map_err(|error| Error::Failed(in_file(target.dir, run::FLOAT_MODEL, error)))?;
+    drop(task);
     let layers = if target.layers {
         let task = display.task("verifying every tensor", images.len() as u64);
         let mut done = |done| task.reach(done);
