@@ -98,9 +98,13 @@ impl<'a> Facts<'a> {
         channels.saturating_mul(sections.saturating_mul(2).saturating_add(4))
     }
 
-    /// The sum of a channel's weights.
+    /// The sum of a channel's weights; 0 for one that only fills up a block.
     pub const fn sum(&self, channel: usize) -> i32 {
-        i32::from_le_bytes(crate::format::bytes(self.bytes, 4 * channel))
+        if channel < self.channels {
+            i32::from_le_bytes(crate::format::bytes(self.bytes, 4 * channel))
+        } else {
+            0
+        }
     }
 
     /// Little-endian words for the channels from `first` on: bit `i` is set if of the taps from `128 * section + 8 * i` on the
