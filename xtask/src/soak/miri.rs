@@ -39,11 +39,11 @@ fn miri() -> Command {
             "--target-dir",
             "target/miri",
         ])
-        // Files, clocks and the environment; rayon's threads run until the process ends, and it counts references to them
-        // in the pointers' low bits.
+        // Files, clocks and the environment; rayon's threads run until the process ends, it counts references to them
+        // in the pointers' low bits, and its lists (crossbeam-epoch) keep tree borrows' rules, not those of stacked borrows.
         .env(
             "MIRIFLAGS",
-            "-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-permissive-provenance",
+            "-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-permissive-provenance -Zmiri-tree-borrows",
         );
     // The toolchain that runs this program must not choose for the other one.
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
