@@ -45,7 +45,7 @@ impl Classification {
 
 /// Trains, quantizes and verifies all of them; fails below the goals.
 pub fn run() -> Result<(), Failure> {
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "trainer"]))?;
+    shell::build_trainer()?;
     let mut table = Vec::new();
     let mut misses = Vec::new();
     let mut goal = |what: String, got: f64, least: f64| {

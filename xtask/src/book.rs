@@ -56,12 +56,12 @@ pub fn build() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the tutorial's `sh` blocks with a shell in the repository's root, `trainer` being the one built here.
+/// Runs the tutorial's `sh` blocks with a shell in the repository's root. The first one builds the `trainer` that the others
+/// find.
 pub fn walk_through() -> Result<(), Failure> {
     let path = shell::root().join(TUTORIAL);
     let text = fs::read_to_string(&path)
         .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    shell::run(shell::cargo().args(["build", "--release", "-p", "trainer"]))?;
     let mut search: OsString = shell::root().join("target/release").into();
     if let Some(before) = std::env::var_os("PATH") {
         search.push(":");

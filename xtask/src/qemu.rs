@@ -35,7 +35,7 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
 
 /// `trainer verify` on all machines at once: each spends most of its time waiting for the emulated serial port.
 fn verify(machines: &[String], images: usize) -> Result<(), Failure> {
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "trainer"]))?;
+    shell::build_trainer()?;
     let mut running = Vec::new();
     for machine in machines {
         let mut command = shell::trainer();

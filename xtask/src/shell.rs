@@ -24,7 +24,12 @@ pub fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// The built trainer, `cargo build --release`; run from the repository's root.
+/// Builds the trainer as its users have it, for [`trainer`].
+pub fn build_trainer() -> Result<(), Failure> {
+    run(cargo().args(["build", "--release", "--locked", "--package", "trainer"]))
+}
+
+/// The built trainer; run from the repository's root.
 pub fn trainer() -> Command {
     let mut command = Command::new(root().join("target/release/trainer"));
     command.current_dir(root());

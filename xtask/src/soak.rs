@@ -64,10 +64,9 @@ pub fn run(check: Check) -> Result<(), Failure> {
     }
 }
 
-/// Builds the trainer, with the features that its dependencies have in a build of the whole workspace: nothing is built twice.
+/// Builds the trainer and says where it is.
 fn trainer() -> Result<PathBuf, Failure> {
-    let build = ["build", "--release", "--locked", "--workspace", "--bin"];
-    shell::run(shell::cargo().args(build).arg("trainer"))?;
+    shell::build_trainer()?;
     Ok(shell::trainer().get_program().into())
 }
 
