@@ -227,6 +227,25 @@ pub struct Architecture {
 }
 
 impl Layer {
+    /// The layer's kind as the recipe calls it; a convolution in groups of one channel is a `depthwise_conv`.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            LayerKind::Conv { groups, .. } if groups > 1 && groups == self.input.c => {
+                "depthwise_conv"
+            }
+            LayerKind::Conv { .. } => "conv",
+            LayerKind::MaxPool { .. } => "max_pool",
+            LayerKind::AvgPool { .. } => "avg_pool",
+            LayerKind::GlobalAvgPool => "global_avg_pool",
+            LayerKind::BatchNorm { .. } => "batch_norm",
+            LayerKind::Dropout { .. } => "dropout",
+            LayerKind::Flatten => "flatten",
+            LayerKind::Dense { .. } => "dense",
+            LayerKind::Activation { .. } => "activation",
+            LayerKind::Add { .. } => "add",
+        }
+    }
+
     /// Names and shapes of the layer's weights, in Keras's order: the part after `<layer>.`, and the dimensions.
     pub fn weight_shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
         let (kernel, bias) = match self.kind {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use indicatif::HumanCount;
 use runtime::Model;
 use trainer::{
     evaluate,
@@ -31,18 +32,6 @@ fn reports() -> Vec<(String, Report)> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[test]
@@ -123,11 +112,11 @@ fn the_table_shows_the_reports() {
         };
         let (memory, fixed) = (report.memory.unwrap(), report.fixed.unwrap());
         let cells = [
-            grouped(report.parameters),
-            grouped(report.macs),
+            HumanCount(report.parameters).to_string(),
+            HumanCount(report.macs).to_string(),
             format!("{:.2} %", 100.0 * fixed.accuracy),
-            grouped(memory.flash_bytes),
-            grouped(memory.arena_bytes),
+            HumanCount(memory.flash_bytes).to_string(),
+            HumanCount(memory.arena_bytes).to_string(),
             format!("`{}`", report.files[run::FIXED_MODEL].sha256),
         ];
         let expected = format!("| {} |", cells.join(" | "));

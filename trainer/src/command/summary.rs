@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::output;
@@ -64,7 +65,7 @@ impl<'a> Summary<'a> {
                 .iter()
                 .map(|layer| Row {
                     name: &layer.name,
-                    kind: kind(&layer.kind),
+                    kind: layer.kind_name(),
                     output: layer.output,
                     parameters: layer.parameters(),
                     macs: layer.macs(),
@@ -84,18 +85,18 @@ fn table(recipe: &Recipe, architecture: &Architecture) -> String {
     for layer in &architecture.layers {
         rows.push([
             layer.name.clone(),
-            kind(&layer.kind).into(),
+            layer.kind_name().into(),
             layer.output.to_string(),
-            grouped(layer.parameters()),
-            grouped(layer.macs()),
+            HumanCount(layer.parameters()).to_string(),
+            HumanCount(layer.macs()).to_string(),
         ]);
     }
     rows.push([
         "total".into(),
         String::new(),
         String::new(),
-        grouped(architecture.parameters()),
-        grouped(architecture.macs()),
+        HumanCount(architecture.parameters()).to_string(),
+        HumanCount(architecture.macs()).to_string(),
     ]);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
@@ -126,36 +127,7 @@ fn table(recipe: &Recipe, architecture: &Architecture) -> String {
             " bytes",
         ),
     ] {
-        let _ = writeln!(text, "{name} {}{unit}", grouped(number));
-    }
-    text
-}
-
-fn kind(kind: &LayerKind) -> &'static str {
-    match kind {
-        LayerKind::Conv { groups: 1, .. } => "conv",
-        LayerKind::Conv { .. } => "grouped conv",
-        LayerKind::MaxPool { .. } => "max_pool",
-        LayerKind::AvgPool { .. } => "avg_pool",
-        LayerKind::GlobalAvgPool => "global_avg_pool",
-        LayerKind::BatchNorm { .. } => "batch_norm",
-        LayerKind::Dropout { .. } => "dropout",
-        LayerKind::Flatten => "flatten",
-        LayerKind::Dense { .. } => "dense",
-        LayerKind::Activation { .. } => "activation",
-        LayerKind::Add { .. } => "add",
-    }
-}
-
-/// `96844` as `96,844`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+        let _ = writeln!(text, "{name} {}{unit}", HumanCount(number));
     }
     text
 }

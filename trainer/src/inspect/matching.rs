@@ -169,13 +169,7 @@ fn describe(layer: &Layer) -> String {
         },
         LayerKind::MaxPool { window: w } => format!("max_pool {}", window(w)),
         LayerKind::AvgPool { window: w } => format!("avg_pool {}", window(w)),
-        LayerKind::GlobalAvgPool => "global_avg_pool".into(),
-        LayerKind::BatchNorm { .. } => "batch_norm".into(),
-        LayerKind::Dropout { .. } => "dropout".into(),
-        LayerKind::Flatten => "flatten".into(),
-        LayerKind::Dense { .. } => "dense".into(),
-        LayerKind::Activation { .. } => "activation".into(),
-        LayerKind::Add { .. } => "add".into(),
+        _ => layer.kind_name().into(),
     }
 }
 

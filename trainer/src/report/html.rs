@@ -1,5 +1,6 @@
 //! report.html: one file without scripts or external resources. Numbers are prepared here, the template only places them.
 
+use indicatif::HumanCount;
 use minijinja::{Environment, context, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ pub fn render(report: &Report) -> Result<String, minijinja::Error> {
             .build()?,
     );
     environment.add_filter("percent", |value: f64| format!("{:.2}%", value * 100.0));
-    environment.add_filter("thousands", |value: i64| thousands(value));
+    environment.add_filter("thousands", |value: u64| HumanCount(value).to_string());
     environment.add_filter("bits", |value: f64| format!("{:.2}", value.log2()));
     environment.add_filter("rate", |value: f64| rate(value as f32));
     environment.add_filter("decimals", |value: f64| format!("{value:.4}"));
@@ -47,19 +48,6 @@ pub fn render(report: &Report) -> Result<String, minijinja::Error> {
         tested => Serde(tested),
         css => include_str!("report.css"),
     })
-}
-
-/// `1234567` as `1,234,567`.
-fn thousands(value: i64) -> String {
-    let digits = value.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if value < 0 { format!("-{text}") } else { text }
 }
 
 /// A difference with two digits: `1.8`, `0.13`, `2.5e-5`.

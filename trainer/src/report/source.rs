@@ -7,7 +7,7 @@ use verifier::compare::sha256;
 
 use super::{FileHash, Layer, ReportError};
 use crate::{
-    architecture::{self, Architecture, LayerKind},
+    architecture::{self, Architecture},
     quantize::Quantized,
 };
 
@@ -21,7 +21,7 @@ pub fn layers(architecture: &Architecture, quantized: Option<&Quantized>) -> Vec
     };
     let row = |layer: &architecture::Layer| Layer {
         name: layer.name.clone(),
-        kind: kind(layer).into(),
+        kind: layer.kind_name().into(),
         output: layer.output,
         parameters: layer.parameters(),
         macs: layer.macs(),
@@ -29,25 +29,6 @@ pub fn layers(architecture: &Architecture, quantized: Option<&Quantized>) -> Vec
         operator: None,
     };
     architecture.layers.iter().map(row).collect()
-}
-
-/// The layer's kind as the recipe calls it.
-fn kind(layer: &architecture::Layer) -> &'static str {
-    match &layer.kind {
-        LayerKind::Conv { groups, .. } if *groups > 1 && *groups == layer.input.c => {
-            "depthwise_conv"
-        }
-        LayerKind::Conv { .. } => "conv",
-        LayerKind::MaxPool { .. } => "max_pool",
-        LayerKind::AvgPool { .. } => "avg_pool",
-        LayerKind::GlobalAvgPool => "global_avg_pool",
-        LayerKind::BatchNorm { .. } => "batch_norm",
-        LayerKind::Dropout { .. } => "dropout",
-        LayerKind::Flatten => "flatten",
-        LayerKind::Dense { .. } => "dense",
-        LayerKind::Activation { .. } => "activation",
-        LayerKind::Add { .. } => "add",
-    }
 }
 
 /// i8 weights and i32 biases; of an affine operator the i16 factors and i32 offsets. `None`: the operator has neither.
@@ -88,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        architecture::{Activation, Initializer, OutputActivation, Regularizer, Source},
+        architecture::{Activation, Initializer, LayerKind, OutputActivation, Regularizer, Source},
         quantize::Operator,
     };
 
