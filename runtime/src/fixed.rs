@@ -10,42 +10,66 @@ pub const SHIFT_MIN: i8 = -24;
 /// Greatest shift of a requantization (a right shift by 31).
 pub const SHIFT_MAX: i8 = 31;
 
-/// `acc * 2^-shift`, rounded half to even; not yet saturated to 8 bits.
+/// `acc * 2^-shift`, rounded half to even: the one place of the rule.
 ///
-/// For `shift > 0` this is `floor((acc + 2^(shift-1) - 1 + b) / 2^shift)`, where `b` is the bit of weight `2^shift` in
-/// `acc` (two's complement): a tie goes up exactly if the quotient below it is odd. For `shift <= 0` the result is exact,
-/// or has left -256..=255 in the direction of its sign, so that saturating it to 8 bits gives the exact answer.
+/// This is `floor((acc + floor((2^shift - 1 + b) / 2)) / 2^shift)`, where `b` is the bit of weight `2^shift` in `acc` (two's
+/// complement): a tie goes up exactly if the quotient below it is odd.
 ///
-/// Range: `|acc| < 2^24`, `-24 <= shift <= 31`. Source: ONNX QuantizeLinear (round half to even, then saturate).
+/// Range: `|acc| < 2^24`, `0 <= shift <= 31`. Source: ONNX QuantizeLinear (round half to even, then saturate).
+///
+/// ```
+/// use runtime::fixed::round_right;
+/// assert_eq!(round_right(5, 1), 2); // 2.5: the even neighbour
+/// assert_eq!(round_right(7, 1), 4); // 3.5
+/// assert_eq!(round_right(-5, 1), -2); // -2.5
+/// assert_eq!(round_right(-7, 2), -2); // -1.75
+/// assert_ne!(round_right(-5, 1), -5 >> 1); // a shift alone rounds down, to -3
+/// ```
+#[inline(always)]
+pub const fn round_right(acc: i32, shift: u32) -> i32 {
+    let s = shift & 31;
+    let odd = (acc >> s) as u32 & 1;
+    acc.wrapping_add(((((1u32 << s) - 1) + odd) >> 1) as i32) >> s
+}
+
+/// `acc * 2^-shift`, rounded half to even ([`round_right`]); not yet saturated to 8 bits. For a negative shift the result is
+/// exact, or has left -256..=255 in the direction of its sign, so that saturating it to 8 bits gives the exact answer.
+///
+/// Range: `|acc| < 2^24`, `-24 <= shift <= 31`.
 ///
 /// ```
 /// use runtime::fixed::round_shift;
-/// assert_eq!(round_shift(5, 1), 2); // 2.5: the even neighbour
-/// assert_eq!(round_shift(7, 1), 4); // 3.5
-/// assert_eq!(round_shift(-5, 1), -2); // -2.5
-/// assert_eq!(round_shift(-7, 2), -2); // -1.75
+/// assert_eq!(round_shift(7, 1), 4); // 3.5: the even neighbour
 /// assert_eq!(round_shift(3, -2), 12);
 /// assert_ne!(round_shift(1000, -20), 1000 << 20); // far outside 8 bits: only the sign is kept
 /// ```
 #[inline(always)]
 pub const fn round_shift(acc: i32, shift: i8) -> i32 {
-    if shift > 0 {
-        let s = (shift as u32) & 31;
-        let odd = (acc >> s) & 1;
-        acc.wrapping_add((1i32 << (s - 1)) - 1 + odd) >> s
-    } else {
-        // A nonzero value shifted by 9 has left the range of 8 bits; so has a value beyond 256 without a shift.
-        let s = shift.unsigned_abs();
-        let s = if s > 9 { 9 } else { s };
-        let clamped = if acc > 256 {
-            256
-        } else if acc < -256 {
-            -256
-        } else {
-            acc
-        };
-        clamped << s
+    if shift >= 0 {
+        return round_right(acc, shift as u32);
     }
+    // A nonzero value shifted by 9 has left the range of 8 bits; so has a value beyond 256 without a shift.
+    let s = shift.unsigned_abs();
+    let s = if s > 9 { 9 } else { s };
+    clamp(acc, -256, 256) << s
+}
+
+const fn clamp(value: i32, low: i32, high: i32) -> i32 {
+    if value < low {
+        low
+    } else if value > high {
+        high
+    } else {
+        value
+    }
+}
+
+/// The nearest value of 8 bits, as the stored byte: -128..=127 in two's complement if `signed`, else 0..=255 (which is relu).
+#[inline(always)]
+pub(crate) const fn saturate(q: i32, signed: bool) -> u8 {
+    // The same limits for both; 128 is added and subtracted modulo 2^8.
+    let centre = (signed as i32) << 7;
+    (clamp(q.wrapping_add(centre), 0, 255) ^ centre) as u8
 }
 
 /// Requantizes an accumulator: [`round_shift`], then saturation to `dtype` (`U8`: 0..=255, which is relu; `I8`: -128..=127).
@@ -60,16 +84,5 @@ pub const fn round_shift(acc: i32, shift: i8) -> i32 {
 /// ```
 #[inline(always)]
 pub const fn requantize(acc: i32, shift: i8, dtype: DType) -> u8 {
-    let q = round_shift(acc, shift);
-    let (low, high) = match dtype {
-        DType::U8 => (0, 255),
-        DType::I8 | DType::I32 => (-128, 127),
-    };
-    (if q < low {
-        low
-    } else if q > high {
-        high
-    } else {
-        q
-    }) as u8
+    saturate(round_shift(acc, shift), !matches!(dtype, DType::U8))
 }

@@ -55,6 +55,15 @@ pub struct Window {
     pub pad: [u8; 2],
 }
 
+impl Window {
+    /// One value.
+    pub(crate) const ALONE: Self = Self {
+        size: [1; 2],
+        stride: [1; 2],
+        pad: [0; 2],
+    };
+}
+
 /// From accumulators to the output tensor: shift with round half to even, saturation, and optionally a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Post<'a> {

@@ -59,6 +59,16 @@ impl Random {
         if self.chance(2) { DType::U8 } else { DType::I8 }
     }
 
+    /// Right shifts only, without a table: what the fast paths take.
+    fn plain_post(&mut self, channels: usize) -> Post {
+        let count = if self.chance(2) { 1 } else { channels };
+        let most = if self.chance(4) { 31 } else { 14 };
+        Post {
+            shift: (0..count).map(|_| self.range(1, most) as i8).collect(),
+            table: None,
+        }
+    }
+
     /// Shifts near those that keep values in range, so that ties and saturation both happen.
     fn post(&mut self, channels: usize, dtype: DType, table: bool) -> Post {
         if dtype == DType::I32 {
@@ -120,6 +130,7 @@ fn random_op(
             )
         }
         1 => random_conv(random, input, x),
+        7 => random_depthwise(random, input, x),
         2 => {
             let units = random.range(1, 19) as u16;
             let count = x.shape.len();
@@ -222,7 +233,6 @@ fn random_op(
 }
 
 fn random_conv(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, TensorSpec) {
-    let dtype = random.dtype();
     let ci = x.shape.c;
     let (groups, co) = match random.range(0, 3) {
         0 => (ci, ci),                                                    // depthwise
@@ -230,9 +240,22 @@ fn random_conv(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, Ten
         2 if ci.is_multiple_of(2) => (2, 2 * random.range(1, 10) as u16), // grouped
         _ => (1, random.range(1, 35) as u16),
     };
+    random_conv_of(random, input, x, (groups, co), 5)
+}
+
+/// Kernels of at most `most_taps` rows and columns.
+fn random_conv_of(
+    random: &mut Random,
+    input: usize,
+    x: TensorSpec,
+    (groups, co): (u16, u16),
+    most_taps: i64,
+) -> (OpSpec, TensorSpec) {
+    let dtype = random.dtype();
+    let ci = x.shape.c;
     let (mut kernel, mut stride, mut pad, mut map) = ([0; 2], [0; 2], [0; 2], [0; 2]);
     for (axis, n) in [x.shape.h, x.shape.w].into_iter().enumerate() {
-        kernel[axis] = random.range(1, 5) as u8;
+        kernel[axis] = random.range(1, most_taps) as u8;
         stride[axis] = random.range(1, 3) as u8;
         pad[axis] = random.range(0, i64::from(kernel[axis]) - 1) as u8;
         let most = (i64::from(n) + i64::from(pad[axis]) - 1) / i64::from(stride[axis]) + 1;
@@ -271,6 +294,27 @@ fn random_conv(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, Ten
     (op, y)
 }
 
+/// A depthwise convolution, mostly with shifts to the right and without pooling.
+fn random_depthwise(random: &mut Random, input: usize, x: TensorSpec) -> (OpSpec, TensorSpec) {
+    let c = x.shape.c;
+    let most_taps = if random.chance(8) { 15 } else { 4 };
+    let (mut op, mut y) = random_conv_of(random, input, x, (c, c), most_taps);
+    if let OpSpec::Conv {
+        pool, post, conv, ..
+    } = &mut op
+        && !random.chance(4)
+    {
+        *pool = None;
+        let table = post.table.take();
+        *post = Post {
+            table,
+            ..random.plain_post(usize::from(c))
+        };
+        y.shape = shape(conv[0], conv[1], c);
+    }
+    (op, y)
+}
+
 /// A chain of operators, then logits.
 fn random_model(seed: u64, input: Shape, kinds: &[usize]) -> ModelSpec {
     let mut random = Random(seed);
@@ -291,6 +335,64 @@ fn random_model(seed: u64, input: Shape, kinds: &[usize]) -> ModelSpec {
         ops.push(op);
         tensors.push(spec);
     }
+    with_logits(&mut random, tensors, ops)
+}
+
+/// The sum of two tensors of any types, or of one with itself, in place where `in_place` says so; without tables.
+fn random_sum(seed: u64, input: Shape, in_place: bool) -> ModelSpec {
+    let mut random = Random(seed);
+    let mut tensors = vec![TensorSpec {
+        shape: input,
+        dtype: DType::U8,
+    }];
+    let mut ops = Vec::new();
+    for _ in 0..3 {
+        let spec = TensorSpec {
+            shape: input,
+            dtype: random.dtype(),
+        };
+        ops.push(OpSpec::Table {
+            input: 0,
+            output: tensors.len(),
+            table: random.table(),
+        });
+        tensors.push(spec);
+    }
+    let mut add = |a, b, output| OpSpec::Add {
+        a,
+        b,
+        output,
+        shift_a: random.range(0, 14) as u8,
+        shift_b: random.range(0, 14) as u8,
+        post: Post {
+            // One shift around the limits of the fast path, or one for each channel.
+            shift: match random.range(0, 3) {
+                0 => random.plain_post(usize::from(input.c)).shift,
+                _ => vec![random.range(-10, 25) as i8],
+            },
+            table: None,
+        },
+    };
+    // Tensor 3 is read later if the first sum is not to lie on it.
+    ops.push(add(2, 3, 4));
+    ops.push(add(if in_place { 4 } else { 3 }, 1, 5));
+    ops.push(add(5, 5, 6));
+    for _ in 0..3 {
+        let dtype = random.dtype();
+        tensors.push(TensorSpec {
+            shape: input,
+            dtype,
+        });
+    }
+    with_logits(&mut random, tensors, ops)
+}
+
+/// A dense layer on the last tensor.
+fn with_logits(
+    random: &mut Random,
+    mut tensors: Vec<TensorSpec>,
+    mut ops: Vec<OpSpec>,
+) -> ModelSpec {
     let at = tensors.len() - 1;
     let count = tensors[at].shape.len();
     let classes = random.range(1, 6) as u16;
@@ -401,6 +503,17 @@ macro_rules! operator {
             #[test]
             fn chain(seed: u64, kinds in proptest::collection::vec(0usize..7, 1..6), h in 1u16..7, w in 1u16..7, c in 1u16..5) {
                 check(&random_model(seed, Shape { h, w, c }, &kinds), seed ^ 1)?;
+            }
+
+            #[test]
+            fn depthwise(seed: u64, signed: bool, h in 1u16..8, w in 1u16..8, c in 1u16..70) {
+                let kinds: &[usize] = if signed { &[6, 7] } else { &[7] };
+                check(&random_model(seed, Shape { h, w, c }, kinds), seed ^ 1)?;
+            }
+
+            #[test]
+            fn sum(seed: u64, in_place: bool, h in 1u16..6, w in 1u16..6, c in 1u16..20) {
+                check(&random_sum(seed, Shape { h, w, c }, in_place), seed ^ 1)?;
             }
 
             #[test]

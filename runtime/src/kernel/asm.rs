@@ -5,12 +5,98 @@
 //! relies on too); Armv6-M loads bytes there.
 #![allow(unsafe_code)]
 
+/// Makes the assembler accept the DSP extension where the target's name leaves it open; code of other functions is not affected.
+#[cfg(optional_dsp)]
+macro_rules! extension {
+    () => {
+        ".cpu cortex-m33\n"
+    };
+}
+#[cfg(not(any(optional_dsp, armv6m)))]
+macro_rules! extension {
+    () => {
+        ""
+    };
+}
+
+/// Begins a function that changes all registers but r12.
+#[cfg(armv6m)]
+macro_rules! save {
+    () => {
+        "
+            push {{r4-r7, lr}}
+            mov r4, r8
+            mov r5, r9
+            mov r6, r10
+            mov r7, r11
+            push {{r4-r7}}
+        "
+    };
+}
+/// Ends it.
+#[cfg(armv6m)]
+macro_rules! restore {
+    () => {
+        "
+            pop {{r4-r7}}
+            mov r8, r4
+            mov r9, r5
+            mov r10, r6
+            mov r11, r7
+            pop {{r4-r7, pc}}
+        "
+    };
+}
+
+/// `sum * 2^-shift`, rounded half to even; then what fits in a byte.
+#[cfg(armv6m)]
+macro_rules! round {
+    () => {
+        "
+        .macro isobit_round sum, shift, a, b
+            movs \\a, \\sum
+            lsrs \\a, \\a, \\shift
+            mvns \\a, \\a
+            movs \\b, #1
+            ands \\a, \\b @ 1 if the quotient is even: then a tie goes down
+            subs \\sum, \\sum, \\a
+            asrs \\sum, \\sum, \\shift
+            movs \\a, #0
+            adcs \\sum, \\a @ the last bit that was shifted out
+        .endm
+        .macro isobit_saturate sum, a
+            uxtb \\a, \\sum
+            cmp \\a, \\sum
+            beq 10f
+            mvns \\sum, \\sum
+            asrs \\sum, \\sum, #31
+        10:
+        .endm
+        "
+    };
+}
+/// The same, as a part of the depthwise kernel and of the requantization.
+#[cfg(not(armv6m))]
+macro_rules! round {
+    () => {
+        "
+        .macro isobit_round sum, shift, a, one
+            lsr \\a, \\sum, \\shift
+            bic \\a, \\one, \\a @ 1 if the quotient is even: then a tie goes down
+            sub \\sum, \\sum, \\a
+            asrs \\sum, \\sum, \\shift
+            adc \\sum, \\sum, #0 @ the last bit that was shifted out
+        .endm
+        "
+    };
+}
+
+mod depthwise;
 #[cfg(kernels = "dsp")]
 pub(super) mod dsp;
 #[cfg(kernels = "lanes")]
 pub(super) mod lanes;
 
-#[cfg(not(armv6m))]
 use core::arch::naked_asm;
 
 #[cfg(not(armv6m))]
@@ -30,6 +116,7 @@ macro_rules! requantize {
             each: usize,
         ) {
             naked_asm!(
+                round!(),
                 "push {{r4-r8, lr}}",
                 "ldrd r4, r5, [sp, #24]",
                 "movs r6, #1",
@@ -40,18 +127,13 @@ macro_rules! requantize {
                 concat!("ldr r8, [r0], #", $stride),
                 "ldr r12, [r1], #4",
                 "add r8, r8, r12",
-                // A tie goes down if the quotient below it is even.
-                "lsr r12, r8, r7",
-                "bic r12, r6, r12",
-                "sub r8, r8, r12",
-                // The carry is the last bit that was shifted out.
-                "asrs r8, r8, r7",
-                "adc r8, r8, #0",
+                "isobit_round r8, r7, r12, r6",
                 $saturate,
                 "strb r8, [r3], #1",
                 "subs r4, #1",
                 "bne 2b",
                 "pop {{r4-r8, pc}}",
+                ".purgem isobit_round",
             )
         }
     };
@@ -66,8 +148,59 @@ requantize!(unsigned_of_four, "usat r8, #8, r8", "16");
 #[cfg(not(armv6m))]
 requantize!(signed_of_four, "ssat r8, #8, r8", "16");
 
+/// `each`: bytes from one shift to the next, 0 or 1; `stride`: from one sum to the next; `centre`: 128 for i8, 0 for u8.
+///
+/// # Safety
+/// `bias` points to as many values as there are bytes from `out` to `end`, at least one; `sums` to as many, so many bytes apart;
+/// `shifts` to one, or as many.
+#[cfg(armv6m)]
+#[unsafe(naked)]
+unsafe extern "C" fn requantize_each(
+    sums: *const i32,
+    bias: *const [u8; 4],
+    shifts: *const u8,
+    out: *mut u8,
+    end: *mut u8,
+    each: usize,
+    stride: usize,
+    centre: usize,
+) {
+    naked_asm!(
+        save!(),
+        round!(),
+        "
+            ldr r4, [sp, #36]
+            mov r8, r4
+            ldr r4, [sp, #40]
+            mov r9, r4
+            ldr r4, [sp, #44]
+            mov r10, r4
+            ldr r4, [sp, #48]
+            mov r11, r4
+        2:
+            ldrb r5, [r2]
+            add r2, r9
+            ldr r4, [r0]
+            add r0, r10
+            ldm r1!, {{r6}}
+            adds r4, r4, r6
+            isobit_round r4, r5, r6, r7
+            add r4, r11
+            isobit_saturate r4, r6
+            mov r6, r11
+            eors r4, r4, r6
+            strb r4, [r3]
+            adds r3, r3, #1
+            cmp r3, r8
+            bne 2b
+        .purgem isobit_round
+        .purgem isobit_saturate
+        ",
+        restore!(),
+    )
+}
+
 /// As [`super::requantize_plain`], for strides of 1 and 4.
-#[cfg(not(armv6m))]
 fn requantize(
     sums: &[i32],
     stride: usize,
@@ -76,14 +209,10 @@ fn requantize(
     signed: bool,
     out: &mut [u8],
 ) {
-    let (count, requantize): (_, unsafe extern "C" fn(_, _, _, _, _, _)) = match (stride, signed) {
-        (1, false) => (sums.len(), unsigned),
-        (1, true) => (sums.len(), self::signed),
-        (4, false) => (sums.len().div_ceil(4), unsigned_of_four),
-        (4, true) => (sums.len().div_ceil(4), signed_of_four),
-        _ => return,
-    };
-    let mut count = count.min(bias.len()).min(out.len());
+    if stride != 1 && stride != 4 {
+        return;
+    }
+    let mut count = sums.len().div_ceil(stride).min(bias.len()).min(out.len());
     let each = usize::from(shifts.len() > 1);
     if shifts.len() != 1 {
         count = count.min(shifts.len());
@@ -91,15 +220,33 @@ fn requantize(
     if count == 0 {
         return;
     }
+    let (sums, bias, shifts, out) = (
+        sums.as_ptr(),
+        bias.as_ptr(),
+        shifts.as_ptr(),
+        out.as_mut_ptr(),
+    );
+    #[cfg(not(armv6m))]
+    let requantize = match (stride, signed) {
+        (1, false) => unsigned,
+        (1, true) => self::signed,
+        (_, false) => unsigned_of_four,
+        (_, true) => signed_of_four,
+    };
     // SAFETY: `count` >= 1 values are there, sums `stride` apart, and as many shifts, or one that `each` = 0 stays at.
     unsafe {
-        requantize(
-            sums.as_ptr(),
-            bias.as_ptr(),
-            shifts.as_ptr(),
-            out.as_mut_ptr(),
-            count,
+        #[cfg(not(armv6m))]
+        requantize(sums, bias, shifts, out, count, each);
+        #[cfg(armv6m)]
+        requantize_each(
+            sums,
+            bias,
+            shifts,
+            out,
+            out.add(count),
             each,
+            4 * stride,
+            usize::from(signed) << 7,
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, bias_of, part, store, widen};
+use super::{BLOCK, Span, bias_of, centre, part, store, widen, widen_by};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
@@ -26,8 +26,8 @@ pub(super) fn conv2d(
     let row_len = (usize::from(output.shape.w) * pixel_len).max(1);
     // Depthwise weights in the order [kh][kw][co] make the channels one block, whatever the groups.
     let run = match conv.weights.layout {
-        Layout::Ohwi | Layout::Ohwi2o => group_channels,
-        Layout::Hwo => usize::from(output.shape.c).max(1),
+        Layout::Hwo if widened => usize::from(output.shape.c).max(1),
+        _ => group_channels,
     };
     for (oy, row) in y.chunks_mut(row_len).enumerate() {
         for (ox, pixel) in row.chunks_mut(pixel_len).enumerate() {
@@ -66,7 +66,7 @@ fn window(
         for px in 0..usize::from(size[1]) {
             let h = Span::of(&conv.window, 1, ox * usize::from(stride[1]) + px, input);
             match conv.weights.layout {
-                Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
+                Layout::Hwo if widened => depthwise(conv, input, x, v, h, first, best),
                 _ if widened => rows(conv, input, x, v, h, first, group, best),
                 _ => runs(conv, input, x, v, h, first, group, best),
             }
@@ -258,7 +258,7 @@ fn runs(
     } else {
         (h.len, depth)
     };
-    let flip = if input.dtype == DType::U8 { 0 } else { 0x80 };
+    let flip = centre(input.dtype);
     for (j, best) in best.iter_mut().enumerate() {
         let (w_first, step) = conv.weights.places(first + j);
         let mut acc = bias_of(conv.bias, first + j);
@@ -291,7 +291,7 @@ fn depthwise(
     let ci = usize::from(input.shape.c);
     let columns = usize::from(input.shape.w);
     let kw = usize::from(conv.window.size[1]);
-    let flip = if input.dtype == DType::U8 { 0 } else { 0x80 };
+    let flip = centre(input.dtype);
     let mut accs = [0; BLOCK];
     for (j, acc) in accs.iter_mut().take(best.len()).enumerate() {
         *acc = bias_of(conv.bias, first + j);
@@ -310,10 +310,4 @@ fn depthwise(
     for (best, acc) in best.iter_mut().zip(accs) {
         *best = acc.max(*best);
     }
-}
-
-/// A stored byte as a number; `flip` is 0 for U8 and 0x80 for I8, which makes it the number plus 128.
-#[inline(always)]
-fn widen_by(flip: u8, byte: u8) -> i32 {
-    i32::from(byte ^ flip) - i32::from(flip)
 }

@@ -2,7 +2,8 @@
 
 use core::cell::Cell;
 
-use super::{BLOCK, store, widen};
+use super::{centre, store, widen_by};
+use crate::fixed::{round_right, saturate};
 use crate::op::{Add, Affine, AffineParam, Tensor};
 use crate::shape::DType;
 
@@ -15,21 +16,17 @@ pub(super) fn affine(
     dtype: DType,
     y: &[Cell<u8>],
 ) {
+    let (from, signed) = (centre(input.dtype), dtype != DType::U8);
     let run = affine.params.len().max(1);
-    for (x, y) in x.chunks(run).zip(y.chunks(run)) {
+    let (mut x, mut y) = (x, y);
+    while !x.is_empty() {
         for ((x, y), bytes) in x.iter().zip(y).zip(affine.params) {
             let param = AffineParam::from_bytes(bytes);
-            let acc = widen(input.dtype, x.get()) * i32::from(param.mul) + param.add;
-            // The rounding of `requantize`; a shift by 0 has no half.
-            let shift = u32::from(param.shift & 31);
-            let half = (1i32.wrapping_shl(shift) as u32 >> 1) as i32;
-            let even = !(acc >> shift) & 1;
-            let q = acc.wrapping_add(half - even.min(half)) >> shift;
-            y.set(match dtype {
-                DType::U8 => q.clamp(0, 255),
-                DType::I8 | DType::I32 => q.clamp(-128, 127),
-            } as u8);
+            let acc = widen_by(from, x.get()) * i32::from(param.mul) + param.add;
+            y.set(saturate(round_right(acc, param.shift.into()), signed));
         }
+        x = x.get(run..).unwrap_or_default();
+        y = y.get(run..).unwrap_or_default();
     }
 }
 
@@ -49,24 +46,39 @@ pub(super) fn add(
     output: Tensor,
     y: &[Cell<u8>],
 ) {
-    let channels = usize::from(output.shape.c).max(1);
+    let (from_a, from_b) = (centre(a.dtype), centre(add.b.dtype));
+    let pairs = xa.iter().zip(xb);
+    // One shift, not a large one, and without a table: what must be added to flipped bytes, and to the result before it is
+    // flipped, is the same for all values.
+    if let ([shift], None) = (add.post.shifts, add.post.table)
+        && let shift @ -8..=23 = *shift as i8
+        && add.shift_a.max(add.shift_b) <= 14
+    {
+        let to = centre(output.dtype);
+        let left = shift.min(0).unsigned_abs();
+        let (shift_a, shift_b, shift) = (add.shift_a + left, add.shift_b + left, shift.max(0));
+        let rest = (i32::from(to) << shift)
+            - (i32::from(from_a) << shift_a)
+            - (i32::from(from_b) << shift_b);
+        for ((xa, xb), y) in pairs.zip(y) {
+            let a = i32::from(xa.get() ^ from_a) << shift_a;
+            let b = i32::from(xb.get() ^ from_b) << shift_b;
+            let q = round_right(a + b + rest, shift as u32);
+            y.set(saturate(q, false) ^ to);
+        }
+        return;
+    }
+    let channels = (0..usize::from(output.shape.c)).cycle();
     let size = output.dtype.size();
-    let pixels = xa.chunks(channels).zip(xb.chunks(channels));
-    for ((xa, xb), y) in pixels.zip(y.chunks(channels * size)) {
-        let blocks = xa.chunks(BLOCK).zip(xb.chunks(BLOCK));
-        for ((block, (xa, xb)), y) in blocks.enumerate().zip(y.chunks(BLOCK * size)) {
-            let mut accs = [0; BLOCK];
-            for ((acc, xa), xb) in accs.iter_mut().zip(xa).zip(xb) {
-                *acc = (widen(a.dtype, xa.get()) << (add.shift_a & 31))
-                    + (widen(add.b.dtype, xb.get()) << (add.shift_b & 31));
-            }
-            // The output may lie on an input.
-            let mut bytes = [0; 4 * BLOCK];
-            let out = bytes.get_mut(..y.len()).unwrap_or_default();
-            store(&add.post, output.dtype, block * BLOCK, (&accs, 1), &[], out);
-            for (y, byte) in y.iter().zip(out) {
-                y.set(*byte);
-            }
+    for (((xa, xb), y), channel) in pairs.zip(y.chunks(size)).zip(channels) {
+        let acc = (widen_by(from_a, xa.get()) << (add.shift_a & 31))
+            + (widen_by(from_b, xb.get()) << (add.shift_b & 31));
+        // The output may lie on an input.
+        let mut bytes = [0; 4];
+        let out = bytes.get_mut(..y.len()).unwrap_or_default();
+        store(&add.post, output.dtype, channel, (&[acc], 1), &[], out);
+        for (y, byte) in y.iter().zip(out) {
+            y.set(*byte);
         }
     }
 }

@@ -15,7 +15,7 @@
 #[cfg(not(all(kernels = "lanes", target_arch = "arm")))]
 pub(super) mod twin;
 
-use super::{Span, bias_of, part, plain, requantize_plain, store};
+use super::{Span, bias_of, next, part, plain, requantize_plain, store};
 use crate::op::{Conv, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Layout, SECTION};
@@ -153,16 +153,6 @@ pub(super) fn conv2d<M: Lanes>(
             block.store::<M>(0, pixel);
             at = next(at, columns);
         }
-    }
-}
-
-/// The position after `at` in a map with this many columns.
-#[inline(always)]
-fn next([row, column]: [usize; 2], columns: usize) -> [usize; 2] {
-    if column + 1 < columns {
-        [row, column + 1]
-    } else {
-        [row + 1, 0]
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
 mod asm;
 mod conv;
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+mod depthwise;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
 mod dsp;
 mod elementwise;
@@ -13,6 +15,8 @@ mod pool;
 use core::cell::Cell;
 
 use crate::fixed::requantize;
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+use crate::fixed::{round_right, saturate};
 use crate::op::{Kind, Op, Post, Tensor, Window};
 use crate::shape::DType;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
@@ -85,6 +89,18 @@ fn widen(dtype: DType, byte: u8) -> i32 {
     }
 }
 
+/// What a stored byte is flipped by to become the number plus the same: 0 for U8, 128 for I8.
+#[inline(always)]
+fn centre(dtype: DType) -> u8 {
+    if dtype == DType::U8 { 0 } else { 0x80 }
+}
+
+/// A stored byte as a number, without a branch: [`centre`] of its type is found once.
+#[inline(always)]
+fn widen_by(centre: u8, byte: u8) -> i32 {
+    i32::from(byte ^ centre) - i32::from(centre)
+}
+
 /// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
@@ -107,6 +123,14 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         #[cfg(any(feature = "encode", kernels = "dsp"))]
         Kernels::Dsp if layer.weights.layout == Layout::Ohwi2o => {
             dsp::conv2d::<DspCore>(layer, input, x, output, y);
+        }
+        #[cfg(any(feature = "encode", kernels = "lanes"))]
+        Kernels::Lanes if depthwise::runs::<LanesCore>(layer, output) => {
+            depthwise::conv2d::<LanesCore>(layer, input, x, output, y);
+        }
+        #[cfg(any(feature = "encode", kernels = "dsp"))]
+        Kernels::Dsp if depthwise::runs::<DspCore>(layer, output) => {
+            depthwise::conv2d::<DspCore>(layer, input, x, output, y);
         }
         _ => {
             let widened = WIDENED && kernels == Kernels::Portable;
@@ -205,7 +229,6 @@ fn store(
 }
 
 /// True if a layer's requantization shifts right by 1 to 31 bits, without a table.
-#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
 fn plain(post: &Post<'_>, dtype: DType) -> bool {
     dtype != DType::I32 && post.table.is_none() && post.shifts.iter().all(|&shift| shift as i8 > 0)
 }
@@ -230,17 +253,8 @@ fn requantize_plain(
             next => next,
         };
         let Some(shift) = last else { return };
-        let shift = shift & 31;
         let acc = sum.wrapping_add(i32::from_le_bytes(*bias));
-        // A tie goes down if the quotient below it is even.
-        let even = !(acc >> shift) & 1;
-        let half = ((1u32 << shift) >> 1) as i32;
-        let q = acc.wrapping_sub(even).wrapping_add(half) >> shift;
-        *out = if signed {
-            q.clamp(-128, 127) as u8
-        } else {
-            q.clamp(0, 255) as u8
-        };
+        *out = saturate(round_right(acc, u32::from(*shift)), signed);
     }
 }
 
@@ -253,6 +267,17 @@ fn part(bytes: &[u8], start: usize, len: usize) -> &[u8] {
             None => &[],
         },
         None => &[],
+    }
+}
+
+/// The position after `at` in a map with this many columns.
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+#[inline(always)]
+fn next([row, column]: [usize; 2], columns: usize) -> [usize; 2] {
+    if column + 1 < columns {
+        [row, column + 1]
+    } else {
+        [row + 1, 0]
     }
 }
 

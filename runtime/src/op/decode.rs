@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU16;
 
-use super::{Add, Affine, AvgPool, Conv, Dense, Kind, Op, Post, Tensor, Window, tri};
+use super::{Add, Affine, AvgPool, Conv, Dense, Kind, Op, Post, Tensor, Window};
 use crate::error::OpProblem;
 use crate::format::{
     AFFINE_LEN, HEADER_LEN, RECORD_LEN, TENSOR_MAX, kind, record, section, u8_at, u16_at, u32_at,
@@ -10,312 +10,352 @@ use crate::format::{
 use crate::shape::{DType, Shape};
 use crate::weight::{Facts, Layout, Weights};
 
-/// The shape at `at` of a record.
-const fn shape_at(bytes: &[u8; RECORD_LEN], at: usize) -> Shape {
-    Shape {
-        h: u16_at(bytes, at),
-        w: u16_at(bytes, at + 2),
-        c: u16_at(bytes, at + 4),
-    }
-}
-
-const fn dtype(code: u8) -> Option<DType> {
-    match code {
-        0 => Some(DType::U8),
-        1 => Some(DType::I8),
-        2 => Some(DType::I32),
-        _ => None,
-    }
-}
-
-/// A section of `len` bytes at a multiple of 4.
-const fn aligned(file: &[u8], offset: u32, len: usize) -> Result<&[u8], OpProblem> {
-    match section(file, offset, len) {
-        Some(bytes) if offset.is_multiple_of(4) => Ok(bytes),
-        _ => Err(OpProblem::Section {
-            offset,
-            len: if len > u32::MAX as usize {
-                u32::MAX
-            } else {
-                len as u32
-            },
-        }),
-    }
-}
-
-const fn table(file: &[u8], offset: u32) -> Result<&[u8; 256], OpProblem> {
-    match tri!(aligned(file, offset, 256)).first_chunk::<256>() {
-        Some(table) => Ok(table),
-        None => Err(OpProblem::Section { offset, len: 256 }),
-    }
-}
-
-const fn weights<'a>(
+/// A record that is being decoded. The first problem is kept; what could not be read is replaced by something harmless, so
+/// that every field needs one look at the problems, at the end.
+struct Record<'a> {
     file: &'a [u8],
-    r: &[u8; RECORD_LEN],
-    layout: Layout,
-    channels: usize,
-    per_channel: usize,
-) -> Result<Weights<'a>, OpProblem> {
-    let len = layout.bytes(channels, per_channel);
-    Ok(Weights {
-        bytes: tri!(aligned(file, u32_at(r, record::WEIGHT), len)),
-        layout,
-        channels,
-        per_channel,
-    })
-}
-
-/// A number of values of a tensor, if there are some and not too many.
-const fn values(shape: Shape) -> Result<usize, OpProblem> {
-    let len = shape.len();
-    if len == 0 || len > TENSOR_MAX {
-        return Err(OpProblem::Size { got: shape });
-    }
-    Ok(len)
+    bytes: &'a [u8; RECORD_LEN],
+    flags: u8,
+    problem: Option<OpProblem>,
 }
 
 impl<'a> Op<'a> {
     /// Decodes record `index`. Checks what reading needs: codes, and that every section lies in the file.
     pub(crate) const fn decode(file: &'a [u8], index: u16) -> Result<Self, OpProblem> {
         let at = HEADER_LEN + index as usize * RECORD_LEN;
-        let record = match section(file, at as u32, RECORD_LEN) {
-            Some(record) => record.first_chunk::<RECORD_LEN>(),
-            None => None,
+        let Some(bytes) = section(file, at as u32, RECORD_LEN) else {
+            return Err(missing(at as u32, RECORD_LEN));
         };
-        let r = match record {
-            Some(r) => r,
-            None => {
-                return Err(OpProblem::Section {
-                    offset: at as u32,
-                    len: RECORD_LEN as u32,
-                });
-            }
+        let Some(bytes) = bytes.first_chunk::<RECORD_LEN>() else {
+            return Err(missing(at as u32, RECORD_LEN));
         };
-        let flags = u8_at(r, record::FLAGS);
-        let types = u8_at(r, record::DTYPES);
-        let (input_type, output_type) = match (dtype(types & 15), dtype(types >> 4)) {
-            (Some(input), Some(output)) => (input, output),
-            _ => {
-                return Err(OpProblem::DType {
-                    got: [types & 15, types >> 4],
-                });
-            }
+        let mut record = Record {
+            file,
+            bytes,
+            flags: u8_at(bytes, record::FLAGS),
+            problem: None,
         };
-        let input = Tensor {
-            offset: u32_at(r, record::INPUT_OFFSET) as usize,
-            shape: shape_at(r, record::INPUT),
-            dtype: input_type,
-        };
-        let output = Tensor {
-            offset: u32_at(r, record::OUTPUT_OFFSET) as usize,
-            shape: shape_at(r, record::OUTPUT),
-            dtype: output_type,
-        };
-        let inputs = tri!(values(input.shape));
-        let outputs = tri!(values(output.shape));
-        let code = u8_at(r, record::KIND);
+        let op = record.op();
+        match record.problem {
+            None => Ok(op),
+            Some(problem) => Err(problem),
+        }
+    }
+}
+
+const fn missing(offset: u32, len: usize) -> OpProblem {
+    OpProblem::Section {
+        offset,
+        len: if len > u32::MAX as usize {
+            u32::MAX
+        } else {
+            len as u32
+        },
+    }
+}
+
+impl<'a> Record<'a> {
+    const fn op(&mut self) -> Op<'a> {
+        let types = self.u8(record::DTYPES);
+        let types = [types & 15, types >> 4];
+        let input = self.tensor(record::INPUT_OFFSET, record::INPUT, types[0], types);
+        let output = self.tensor(record::OUTPUT_OFFSET, record::OUTPUT, types[1], types);
+        Op {
+            input,
+            output,
+            kind: self.kind(&input, &output),
+        }
+    }
+
+    #[inline(never)]
+    const fn kind(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
+        const POST: u8 = record::HAS_TABLE | record::PER_CHANNEL;
+        let code = self.u8(record::KIND);
         let allowed = match code {
             kind::AFFINE => record::PER_CHANNEL,
-            kind::CONV => record::HAS_TABLE | record::HAS_POOL | record::PER_CHANNEL,
-            kind::DENSE | kind::AVG_POOL | kind::ADD => record::HAS_TABLE | record::PER_CHANNEL,
-            kind::MAX_POOL | kind::TABLE => 0,
-            got => return Err(OpProblem::Kind { got }),
+            kind::CONV => POST | record::HAS_POOL,
+            kind::DENSE | kind::AVG_POOL | kind::ADD => POST,
+            _ => 0,
         };
-        if flags & !allowed != 0 {
-            return Err(OpProblem::Flags { got: flags });
+        if self.flags & !allowed != 0 {
+            self.fail(OpProblem::Flags { got: self.flags });
         }
-        let kind = match code {
+        match code {
             kind::AFFINE => {
-                let per_channel = flags & record::PER_CHANNEL != 0;
+                let per_channel = self.has(record::PER_CHANNEL);
                 let count = if per_channel {
                     input.shape.c as usize
                 } else {
-                    inputs
+                    input.shape.len()
                 };
-                let bytes = tri!(aligned(file, u32_at(r, record::BIAS), count * AFFINE_LEN));
+                let params = self.section(record::BIAS, count.saturating_mul(AFFINE_LEN));
                 Kind::Affine(Affine {
-                    params: bytes.as_chunks::<AFFINE_LEN>().0,
+                    params: params.as_chunks().0,
                     per_channel,
                 })
             }
-            kind::CONV => Kind::Conv(tri!(conv(file, r, flags, input, output))),
-            kind::DENSE => {
-                let code = u8_at(r, record::LAYOUT);
-                let layout = match Layout::from_code(code) {
-                    Some(layout @ (Layout::Ohwi | Layout::Ohwi2o)) => layout,
-                    _ => return Err(OpProblem::Layout { got: code }),
-                };
-                let weights = tri!(weights(file, r, layout, outputs, inputs));
-                let bias = tri!(aligned(file, u32_at(r, record::BIAS), outputs * 4));
-                Kind::Dense(Dense {
-                    weights,
-                    bias: bias.as_chunks::<4>().0,
-                    post: tri!(post(file, r, flags, output)),
-                })
-            }
-            kind::MAX_POOL => Kind::MaxPool(tri!(window(r))),
+            kind::CONV => self.conv(input, output),
+            kind::DENSE => self.dense(input, output),
+            kind::MAX_POOL => Kind::MaxPool(self.window()),
             kind::AVG_POOL => Kind::AvgPool(AvgPool {
-                window: tri!(window(r)),
-                multiplier: u8_at(r, record::SCALAR) as i8,
-                post: tri!(post(file, r, flags, output)),
+                window: self.window(),
+                multiplier: self.u8(record::SCALAR) as i8,
+                post: self.post(output),
             }),
             kind::ADD => Kind::Add(Add {
+                // The type of the second summand takes the layout byte: Add has no weights.
                 b: Tensor {
-                    offset: u32_at(r, record::SECOND_OFFSET) as usize,
+                    offset: self.u32(record::SECOND_OFFSET) as usize,
                     shape: input.shape,
-                    // The type of the second summand takes the layout byte: Add has no weights.
-                    dtype: match dtype(u8_at(r, record::LAYOUT)) {
-                        Some(dtype) => dtype,
-                        None => {
-                            return Err(OpProblem::DType {
-                                got: [u8_at(r, record::LAYOUT), types >> 4],
-                            });
-                        }
-                    },
+                    dtype: self.dtype(
+                        self.u8(record::LAYOUT),
+                        [self.u8(record::LAYOUT), self.u8(record::DTYPES) >> 4],
+                    ),
                 },
-                shift_a: u8_at(r, record::SCALAR),
-                shift_b: u8_at(r, record::SCALAR_B),
-                post: tri!(post(file, r, flags, output)),
+                shift_a: self.u8(record::SCALAR),
+                shift_b: self.u8(record::SCALAR_B),
+                post: self.post(output),
             }),
-            _ => Kind::Table(tri!(table(file, u32_at(r, record::TABLE)))),
-        };
-        Ok(Self {
-            input,
-            output,
-            kind,
-        })
+            kind::TABLE if let Some(table) = self.table() => Kind::Table(table),
+            got => {
+                self.fail(OpProblem::Kind { got });
+                Kind::MaxPool(Window::ALONE)
+            }
+        }
     }
-}
 
-const fn window(r: &[u8; RECORD_LEN]) -> Result<Window, OpProblem> {
-    let size = [u16_at(r, record::WINDOW), u16_at(r, record::WINDOW + 2)];
-    let stride = [u16_at(r, record::STRIDE), u16_at(r, record::STRIDE + 2)];
-    let pad = [u8_at(r, record::PAD), u8_at(r, record::PAD + 1)];
-    let mut axis = 0;
-    while axis < 2 {
-        let (offset, got) = if size[axis] == 0 {
-            (record::WINDOW, 0)
-        } else if stride[axis] == 0 {
-            (record::STRIDE, 0)
-        } else if pad[axis] as u16 >= size[axis] {
-            (record::PAD, pad[axis] as u16)
-        } else {
+    #[inline(never)]
+    const fn tensor(&mut self, offset: usize, shape: usize, code: u8, codes: [u8; 2]) -> Tensor {
+        let shape = Shape {
+            h: self.u16(shape),
+            w: self.u16(shape + 2),
+            c: self.u16(shape + 4),
+        };
+        let dtype = self.dtype(code, codes);
+        let len = shape.len();
+        if len == 0 || len > TENSOR_MAX {
+            self.fail(OpProblem::Size { got: shape });
+        }
+        Tensor {
+            offset: self.u32(offset) as usize,
+            shape,
+            dtype,
+        }
+    }
+
+    const fn fail(&mut self, problem: OpProblem) {
+        if self.problem.is_none() {
+            self.problem = Some(problem);
+        }
+    }
+
+    const fn u8(&self, at: usize) -> u8 {
+        u8_at(self.bytes, at)
+    }
+
+    const fn u16(&self, at: usize) -> u16 {
+        u16_at(self.bytes, at)
+    }
+
+    const fn u32(&self, at: usize) -> u32 {
+        u32_at(self.bytes, at)
+    }
+
+    const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn dtype(&mut self, code: u8, got: [u8; 2]) -> DType {
+        match code {
+            0 => DType::U8,
+            1 => DType::I8,
+            2 => DType::I32,
+            _ => {
+                self.fail(OpProblem::DType { got });
+                DType::U8
+            }
+        }
+    }
+
+    /// The section whose offset is a field of the record: `len` bytes at a multiple of 4.
+    #[inline(never)]
+    const fn section(&mut self, field: usize, len: usize) -> &'a [u8] {
+        let offset = self.u32(field);
+        match section(self.file, offset, len) {
+            Some(bytes) if offset.is_multiple_of(4) => bytes,
+            _ => {
+                self.fail(missing(offset, len));
+                &[]
+            }
+        }
+    }
+
+    /// There if nothing failed.
+    const fn table(&mut self) -> Option<&'a [u8; 256]> {
+        self.section(record::TABLE, 256).first_chunk()
+    }
+
+    /// The order of the weights; which of the two special ones the operator may have.
+    const fn layout(&mut self, blocks: bool, columns: bool) -> Layout {
+        let got = self.u8(record::LAYOUT);
+        match Layout::from_code(got) {
+            Some(Layout::Hwo) if columns => Layout::Hwo,
+            Some(Layout::Ohwi2o) if blocks => Layout::Ohwi2o,
+            Some(Layout::Ohwi) => Layout::Ohwi,
+            _ => {
+                self.fail(OpProblem::Layout { got });
+                Layout::Ohwi
+            }
+        }
+    }
+
+    const fn weights(
+        &mut self,
+        layout: Layout,
+        channels: usize,
+        per_channel: usize,
+    ) -> Weights<'a> {
+        Weights {
+            bytes: self.section(record::WEIGHT, layout.bytes(channels, per_channel)),
+            layout,
+            channels,
+            per_channel,
+        }
+    }
+
+    #[inline(never)]
+    const fn window(&mut self) -> Window {
+        let mut window = Window {
+            size: [0; 2],
+            stride: [0; 2],
+            pad: [0; 2],
+        };
+        let mut axis = 0;
+        while axis < 2 {
+            let size = self.u16(record::WINDOW + 2 * axis);
+            let stride = self.u16(record::STRIDE + 2 * axis);
+            let pad = self.u8(record::PAD + axis);
+            let (field, got) = if size == 0 {
+                (record::WINDOW, 0)
+            } else if stride == 0 {
+                (record::STRIDE, 0)
+            } else {
+                (record::PAD, pad as u16)
+            };
+            if stride == 0 || pad as u16 >= size {
+                self.fail(OpProblem::Window {
+                    offset: field as u8,
+                    got,
+                });
+            }
+            window.size[axis] = size;
+            window.stride[axis] = stride;
+            window.pad[axis] = pad;
             axis += 1;
-            continue;
-        };
-        return Err(OpProblem::Window {
-            offset: offset as u8,
-            got,
-        });
-    }
-    Ok(Window { size, stride, pad })
-}
-
-const fn post<'a>(
-    file: &'a [u8],
-    r: &[u8; RECORD_LEN],
-    flags: u8,
-    output: Tensor,
-) -> Result<Post<'a>, OpProblem> {
-    let has_table = flags & record::HAS_TABLE != 0;
-    let per_channel = flags & record::PER_CHANNEL != 0;
-    if let DType::I32 = output.dtype {
-        if has_table || per_channel {
-            return Err(OpProblem::Flags { got: flags });
         }
-        return Ok(Post {
-            shifts: &[],
-            table: None,
-        });
+        window
     }
-    let count = if per_channel {
-        output.shape.c as usize
-    } else {
-        1
-    };
-    Ok(Post {
-        shifts: tri!(aligned(file, u32_at(r, record::SHIFT), count)),
-        table: if has_table {
-            Some(tri!(table(file, u32_at(r, record::TABLE))))
-        } else {
-            None
-        },
-    })
-}
 
-const fn conv<'a>(
-    file: &'a [u8],
-    r: &[u8; RECORD_LEN],
-    flags: u8,
-    input: Tensor,
-    output: Tensor,
-) -> Result<Conv<'a>, OpProblem> {
-    let window = tri!(window(r));
-    let (ci, co) = (input.shape.c, output.shape.c);
-    let got = u16_at(r, record::GROUPS);
-    let groups = match NonZeroU16::new(got) {
-        Some(groups) if ci.is_multiple_of(groups.get()) && co.is_multiple_of(groups.get()) => {
-            groups
-        }
-        _ => return Err(OpProblem::Groups { got }),
-    };
-    let pool = if flags & record::HAS_POOL != 0 {
+    /// The fused pool.
+    const fn pool(&mut self) -> Window {
+        let mut sides = [0; 4];
         let mut side = 0;
         while side < 4 {
-            if u8_at(r, record::POOL + side) == 0 {
-                return Err(OpProblem::Window {
+            sides[side] = self.u8(record::POOL + side) as u16;
+            if sides[side] == 0 {
+                self.fail(OpProblem::Window {
                     offset: (record::POOL + side) as u8,
                     got: 0,
                 });
             }
             side += 1;
         }
-        Some(Window {
-            size: [
-                u8_at(r, record::POOL) as u16,
-                u8_at(r, record::POOL + 1) as u16,
-            ],
-            stride: [
-                u8_at(r, record::POOL + 2) as u16,
-                u8_at(r, record::POOL + 3) as u16,
-            ],
+        let [rows, columns, down, right] = sides;
+        Window {
+            size: [rows, columns],
+            stride: [down, right],
             pad: [0, 0],
+        }
+    }
+
+    #[inline(never)]
+    const fn post(&mut self, output: &Tensor) -> Post<'a> {
+        let mut post = Post {
+            shifts: &[],
+            table: None,
+        };
+        let (has_table, per_channel) = (self.has(record::HAS_TABLE), self.has(record::PER_CHANNEL));
+        if let DType::I32 = output.dtype {
+            if has_table || per_channel {
+                self.fail(OpProblem::Flags { got: self.flags });
+            }
+            return post;
+        }
+        let count = if per_channel {
+            output.shape.c as usize
+        } else {
+            1
+        };
+        post.shifts = self.section(record::SHIFT, count);
+        if has_table {
+            post.table = self.table();
+        }
+        post
+    }
+
+    #[inline(never)]
+    const fn dense(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
+        let layout = self.layout(true, false);
+        let outputs = output.shape.len();
+        let bias = self.section(record::BIAS, outputs.saturating_mul(4));
+        Kind::Dense(Dense {
+            weights: self.weights(layout, outputs, input.shape.len()),
+            bias: bias.as_chunks().0,
+            post: self.post(output),
         })
-    } else {
-        None
-    };
-    let code = u8_at(r, record::LAYOUT);
-    let layout = match Layout::from_code(code) {
-        Some(Layout::Ohwi) => Layout::Ohwi,
-        Some(Layout::Hwo) if groups.get() == ci && ci == co => Layout::Hwo,
-        Some(Layout::Ohwi2o) if groups.get() == 1 => Layout::Ohwi2o,
-        _ => return Err(OpProblem::Layout { got: code }),
-    };
-    let per_channel = (window.size[0] as usize)
-        .saturating_mul(window.size[1] as usize)
-        .saturating_mul((ci / groups.get()) as usize);
-    let weights = tri!(weights(file, r, layout, co as usize, per_channel));
-    let bias = tri!(aligned(file, u32_at(r, record::BIAS), co as usize * 4));
-    let facts = match (layout, u32_at(r, record::FACTS)) {
-        (Layout::Ohwi2o, offset) if offset != 0 => Some(Facts {
-            bytes: tri!(aligned(
-                file,
-                offset,
-                Facts::bytes(co as usize, per_channel)
-            )),
-            channels: co as usize,
-        }),
-        _ => None,
-    };
-    Ok(Conv {
-        window,
-        map: [u16_at(r, record::CONV), u16_at(r, record::CONV + 2)],
-        pool,
-        groups,
-        weights,
-        facts,
-        bias: bias.as_chunks::<4>().0,
-        post: tri!(post(file, r, flags, output)),
-    })
+    }
+
+    #[inline(never)]
+    const fn conv(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
+        let ci = input.shape.c;
+        let window = self.window();
+        let co = output.shape.c;
+        let got = self.u16(record::GROUPS);
+        let groups = match NonZeroU16::new(got) {
+            Some(groups) if ci.is_multiple_of(got) && co.is_multiple_of(got) => groups,
+            _ => {
+                self.fail(OpProblem::Groups { got });
+                NonZeroU16::MIN
+            }
+        };
+        let pool = if self.has(record::HAS_POOL) {
+            Some(self.pool())
+        } else {
+            None
+        };
+        let layout = self.layout(got == 1, got == ci && ci == co);
+        let channels = co as usize;
+        let per_channel = (window.size[0] as usize)
+            .saturating_mul(window.size[1] as usize)
+            .saturating_mul((ci / groups.get()) as usize);
+        let weights = self.weights(layout, channels, per_channel);
+        let bias = self.section(record::BIAS, channels * 4).as_chunks().0;
+        let facts = match layout {
+            Layout::Ohwi2o if self.u32(record::FACTS) != 0 => Some(Facts {
+                bytes: self.section(record::FACTS, Facts::bytes(channels, per_channel)),
+                channels,
+            }),
+            _ => None,
+        };
+        Kind::Conv(Conv {
+            window,
+            map: [self.u16(record::CONV), self.u16(record::CONV + 2)],
+            pool,
+            groups,
+            weights,
+            facts,
+            bias,
+            post: self.post(output),
+        })
+    }
 }

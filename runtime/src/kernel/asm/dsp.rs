@@ -11,20 +11,6 @@ use crate::kernel::dsp::{Dsp, Offsets};
 /// The core's own instructions.
 pub(in crate::kernel) struct Core;
 
-/// Makes the assembler accept the DSP extension where the target's name leaves it open; code of other functions is not affected.
-#[cfg(optional_dsp)]
-macro_rules! extension {
-    () => {
-        ".cpu cortex-m33\n"
-    };
-}
-#[cfg(not(optional_dsp))]
-macro_rules! extension {
-    () => {
-        ""
-    };
-}
-
 /// One word of weights against four positions: 13 instructions of 4 bytes each, 16 multiply-accumulates. With other arguments
 /// the first step, which sets the sums.
 macro_rules! step4 {
@@ -192,6 +178,7 @@ unsafe extern "C" fn add1(
         "beq 3f",
         ".p2align 2",
         "2:",
+        ".rept 2",
         "ldr r6, [r1], #4",
         "ldr r7, [r1], #4",
         "ldrd r8, r9, [r0], #8",
@@ -203,17 +190,7 @@ unsafe extern "C" fn add1(
         "sxtb16 r7, r7, ror #8",
         "smlad r4, r9, r12, r4",
         "smlad r5, r9, r7, r5",
-        "ldr r6, [r1], #4",
-        "ldr r7, [r1], #4",
-        "ldrd r8, r9, [r0], #8",
-        "sxtb16 r12, r6",
-        "sxtb16 r6, r6, ror #8",
-        "smlad r4, r8, r12, r4",
-        "smlad r5, r8, r6, r5",
-        "sxtb16 r12, r7",
-        "sxtb16 r7, r7, ror #8",
-        "smlad r4, r9, r12, r4",
-        "smlad r5, r9, r7, r5",
+        ".endr",
         "subs r3, #1",
         "bne 2b",
         "3:",

@@ -59,7 +59,6 @@ impl Lanes for Core {
         unsafe { add(x.as_ptr(), weights.as_ptr(), count, sums) }
     }
 
-    #[cfg(not(armv6m))]
     #[inline(always)]
     fn requantize(
         sums: &[i32],
@@ -286,12 +285,9 @@ unsafe extern "C" fn lanes(arguments: *const Arguments) {
             isobit_flush
             adds r1, #16
         .endm
-            push {{r4-r7, lr}}
-            mov r4, r8
-            mov r5, r9
-            mov r6, r10
-            mov r7, r11
-            push {{r4-r7}}
+        ",
+        save!(),
+        r"
             sub sp, #52
             mov r1, sp
             ldmia r0!, {{r2-r7}}
@@ -414,17 +410,12 @@ unsafe extern "C" fn lanes(arguments: *const Arguments) {
             b 2b
         13:
             add sp, #52
-            pop {{r4-r7}}
-            mov r8, r4
-            mov r9, r5
-            mov r10, r6
-            mov r11, r7
-            pop {{r4-r7, pc}}
         .purgem isobit_flush
         .purgem isobit_two
         .purgem isobit_more
         .purgem isobit_eight
-        "
+        ",
+        restore!(),
     )
 }
 

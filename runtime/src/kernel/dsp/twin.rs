@@ -1,6 +1,7 @@
 //! The DSP routines in plain Rust, instruction by instruction: the host runs the loops of a Cortex-M core with it.
 
 use super::{Dsp, Offsets};
+use crate::kernel::depthwise::{self, Depthwise};
 
 /// Software twin of the core's instructions.
 pub(in crate::kernel) struct Twin;
@@ -103,5 +104,13 @@ impl Dsp for Twin {
                 *sum = smlad(act, weights, *sum);
             }
         }
+    }
+}
+
+impl Depthwise for Twin {
+    const PAIRS: bool = true;
+
+    fn pixel(work: &mut depthwise::Work<'_>) {
+        depthwise::twin::pixel(Self::PAIRS, work);
     }
 }

@@ -1,6 +1,7 @@
 //! The inner loops in plain Rust, with the same splits: the host runs the rest of these kernels with it.
 
 use super::{Lanes, Result, Work};
+use crate::kernel::depthwise::{self, Depthwise};
 
 /// Software twin of the core's instructions.
 pub(in crate::kernel) struct Twin;
@@ -59,5 +60,13 @@ impl Lanes for Twin {
                 *sum += x * i32::from(weight as i8);
             }
         }
+    }
+}
+
+impl Depthwise for Twin {
+    const PAIRS: bool = false;
+
+    fn pixel(work: &mut depthwise::Work<'_>) {
+        depthwise::twin::pixel(Self::PAIRS, work);
     }
 }
