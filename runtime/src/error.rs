@@ -1,6 +1,8 @@
 //! Errors: `Copy`, with the numbers inside.
 
+use crate::format::layout;
 use crate::shape::Shape;
+use crate::weight::winograd;
 
 /// Why bytes are not a model that this runtime can run. Nothing was run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +156,11 @@ pub enum OpProblem {
         /// The first output channel of the block.
         channel: u16,
     },
+    /// What a channel should multiply with is not the transform of a 3x3 kernel of i8 (docs/format.md, layout 3).
+    Transform {
+        /// The output channel.
+        channel: u16,
+    },
     /// What the file says about a channel's weights (docs/format.md, facts) is not so.
     Facts {
         /// The output channel.
@@ -187,6 +194,11 @@ impl OpProblem {
     const fn message(&self) -> &'static str {
         match self {
             Self::Kind { .. } => "unsupported operator kind",
+            Self::Layout {
+                got: layout::WINOGRAD,
+            } if !winograd::ENABLED => {
+                "unsupported weight layout: Winograd's, which needs the feature `winograd`"
+            }
             Self::Layout { .. } => "unsupported weight layout",
             Self::Flags { .. } => "malformed operator: flags",
             Self::DType { .. } => "malformed operator: types",
@@ -202,6 +214,7 @@ impl OpProblem {
             Self::Shift { .. } => "malformed operator: shift out of range",
             Self::Weight { .. } => "malformed operator: weight -128",
             Self::Padding { .. } => "malformed operator: padding of weights is not zero",
+            Self::Transform { .. } => "malformed operator: not the transform of 3x3 weights",
             Self::Facts { .. } => "malformed operator: facts about the weights",
             Self::Bound { .. } => "malformed operator: an accumulator could reach 2^24",
         }
@@ -229,9 +242,10 @@ impl core::fmt::Display for OpProblem {
             }
             Self::Groups { got } => write!(f, ", got {got}"),
             Self::Shift { channel, got } => write!(f, ", channel {channel}, got {got}"),
-            Self::Weight { channel } | Self::Padding { channel } | Self::Facts { channel } => {
-                write!(f, ", channel {channel}")
-            }
+            Self::Weight { channel }
+            | Self::Padding { channel }
+            | Self::Transform { channel }
+            | Self::Facts { channel } => write!(f, ", channel {channel}"),
             Self::Bound { channel, got } => write!(f, ", channel {channel}, bound {got}"),
         }
     }

@@ -96,6 +96,8 @@ pub(crate) mod layout {
     pub(crate) const HWO: u8 = 1;
     /// `[co / 2][kh][kw][ci][2]`, blocks of whole words; dense: `[co / 2][ci][2]`.
     pub(crate) const OHWI2O: u8 = 2;
+    /// `[co / 4][16][ci / 4][2][4 co][2 ci]` of i16: 3x3 kernels, transformed.
+    pub(crate) const WINOGRAD: u8 = 3;
 }
 
 /// `N` bytes at `at`; zeros if the bytes end before.

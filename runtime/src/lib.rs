@@ -10,7 +10,8 @@
 //!
 //! Letters: `h` rows, `w` columns, `c` channels (`ci` in, `co` out), `kh` x `kw` kernel. Tensors are NHWC with one sample.
 //!
-//! Features: `defmt` derives `defmt::Format` on errors and reports; `encode` (host) writes fixed-point files.
+//! Features: `defmt` derives `defmt::Format` on errors and reports; `winograd` runs layers whose weights are stored transformed
+//! ([`Layout::Winograd`]); `encode` (host) writes fixed-point files, and runs every layer.
 #![no_std]
 #![deny(missing_docs)]
 #![deny(unsafe_code)]

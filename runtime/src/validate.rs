@@ -3,6 +3,7 @@
 
 mod bound;
 mod tensor;
+mod transform;
 
 use crate::crc::Crc;
 use crate::error::{ModelError, OpProblem};

@@ -1,5 +1,7 @@
 //! The weights of a layer, in any order that a file may store them in.
 
+pub(crate) mod winograd;
+
 use crate::format::layout;
 
 /// The order of a layer's weights in the file. `co` output channels with `k = kh * kw * ci / groups` weights each;
@@ -15,6 +17,10 @@ pub enum Layout {
     /// (`SXTB16`) gives two consecutive weights of the first channel, and bytes 1 and 3 those of the second.
     /// A block fills whole words, and an odd last channel has a block of its own; what remains is 0. Without groups.
     Ohwi2o,
+    /// Not the weights but what Winograd's F(2x2, 3x3) multiplies with: i16 numbers `U = G' g G'^T` for each 3x3 kernel `g`, in
+    /// blocks of four output channels (docs/format.md). [`Weights::get`] gives the weights. Only convolutions; only with feature
+    /// `winograd` (which `encode` includes).
+    Winograd,
 }
 
 impl Layout {
@@ -32,14 +38,15 @@ impl Layout {
     /// ```
     pub const fn bytes(self, channels: usize, per_channel: usize) -> usize {
         match self {
-            Self::Ohwi | Self::Hwo => channels.saturating_mul(per_channel),
             Self::Ohwi2o => channels
                 .div_ceil(2)
                 .saturating_mul(Self::block(per_channel)),
+            Self::Winograd if winograd::ENABLED => winograd::len(channels, per_channel),
+            _ => channels.saturating_mul(per_channel),
         }
     }
 
-    /// Position of a weight in the file's section.
+    /// Position of a weight in the file's section, in a layout that holds the weights themselves.
     pub(crate) const fn position(
         self,
         channels: usize,
@@ -48,9 +55,9 @@ impl Layout {
         index: usize,
     ) -> usize {
         match self {
-            Self::Ohwi => channel * per_channel + index,
             Self::Hwo => index * channels + channel,
             Self::Ohwi2o => channel / 2 * Self::block(per_channel) + 2 * index + channel % 2,
+            Self::Ohwi | Self::Winograd => channel * per_channel + index,
         }
     }
 
@@ -59,6 +66,7 @@ impl Layout {
             layout::OHWI => Some(Self::Ohwi),
             layout::HWO => Some(Self::Hwo),
             layout::OHWI2O => Some(Self::Ohwi2o),
+            layout::WINOGRAD => Some(Self::Winograd),
             _ => None,
         }
     }
@@ -69,6 +77,7 @@ impl Layout {
             Self::Ohwi => layout::OHWI,
             Self::Hwo => layout::HWO,
             Self::Ohwi2o => layout::OHWI2O,
+            Self::Winograd => layout::WINOGRAD,
         }
     }
 }
@@ -160,7 +169,7 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Their bytes in the file (each an `i8`), in the order of [`Weights::layout`].
+    /// Their bytes in the file, in the order of [`Weights::layout`], which also says what a byte is.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -191,10 +200,18 @@ impl<'a> Weights<'a> {
         if index >= self.per_channel || channel >= self.channels {
             return None;
         }
+        if self.transformed() {
+            return Some(winograd::weight(self, channel, index));
+        }
         let at = self
             .layout
             .position(self.channels, self.per_channel, channel, index);
         self.bytes.get(at).map(|&w| w as i8)
+    }
+
+    /// True for [`Layout::Winograd`]: the file does not hold the weights themselves.
+    pub(crate) const fn transformed(&self) -> bool {
+        winograd::ENABLED && matches!(self.layout, Layout::Winograd)
     }
 
     /// Position of a channel's first weight in the file's section, and the distance to its next ones.
@@ -203,7 +220,7 @@ impl<'a> Weights<'a> {
             .layout
             .position(self.channels, self.per_channel, channel, 0);
         let step = match self.layout {
-            Layout::Ohwi => 1,
+            Layout::Ohwi | Layout::Winograd => 1,
             Layout::Hwo => self.channels.max(1),
             Layout::Ohwi2o => 2,
         };

@@ -443,6 +443,9 @@ fn check_order(
 ) -> Result<(), TestCaseError> {
     let file = encode_in(model, order).map_err(|e| TestCaseError::fail(format!("{e}")))?;
     let loaded = Model::new(&file).map_err(|e| TestCaseError::fail(format!("{e}")))?;
+    // What is read back is what was written.
+    let read = ModelSpec::read(&loaded).map(|spec| encode_in(&spec, order));
+    prop_assert!(read == Some(Ok(file.clone())));
     for &kernels in Kernels::ALL {
         check_kernels(&loaded, kernels, image, expected)?;
     }

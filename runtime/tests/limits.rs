@@ -4,11 +4,11 @@
 mod oracle;
 
 use proptest::prelude::*;
-use runtime::Model;
 use runtime::encode::{
     AffineParam, DType, ModelSpec, OpSpec, OutputActivation, PoolSpec, Post, Shape, TensorSpec,
-    encode,
+    WeightOrder, encode_in,
 };
+use runtime::{Kernels, Model};
 
 /// The greatest bound that a file may have.
 const MOST: i64 = (1 << 24) - 1;
@@ -252,9 +252,20 @@ fn images(spec: &ModelSpec, seed: u64) -> Vec<Vec<u8>> {
     images
 }
 
-/// Every tensor of every operator as the reference has it; the greatest magnitude of a logit.
+/// Every tensor of every operator as the reference has it, with the weights as they are and transformed; the greatest
+/// magnitude of a logit.
 fn check(spec: &ModelSpec, seed: u64) -> Result<u32, TestCaseError> {
-    let file = encode(spec).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    check_in(spec, seed, WeightOrder::Winograd, Kernels::Dsp)?;
+    check_in(spec, seed, WeightOrder::Blocked, Kernels::CHOSEN)
+}
+
+fn check_in(
+    spec: &ModelSpec,
+    seed: u64,
+    order: WeightOrder,
+    kernels: Kernels,
+) -> Result<u32, TestCaseError> {
+    let file = encode_in(spec, order).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let model = Model::new(&file).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let mut arena = vec![0xa5; model.arena_len()];
     let mut greatest = 0;
@@ -262,8 +273,9 @@ fn check(spec: &ModelSpec, seed: u64) -> Result<u32, TestCaseError> {
         let expected = oracle::run(spec, &image);
         let mut at = 0;
         let mut same = true;
+        model.input_mut(&mut arena).unwrap().copy_from_slice(&image);
         let logits = model
-            .run_with(&image, &mut arena, |event| {
+            .run_loaded_on(kernels, &mut arena, |event| {
                 let got: Vec<i64> = match event.op.output.dtype {
                     DType::U8 => event.bytes.iter().map(|&b| b.into()).collect(),
                     DType::I8 => event.bytes.iter().map(|&b| (b as i8).into()).collect(),

@@ -8,6 +8,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use runtime::{
+    Model,
+    encode::{ModelSpec, WeightOrder, encode_by, saves},
+};
+
 use crate::{
     firmware::{self, Target},
     shell::{self, Failure},
@@ -33,18 +38,21 @@ struct Machine {
     package: &'static str,
     /// Rust's target, if it is not the package's own.
     target: Option<&'static str>,
+    /// Convolutions are stored transformed where that saves multiplications; without any the machine is left out.
+    winograd: bool,
     /// Cycles and instructions of the innermost loop of a convolution, as docs/kernels.md derives them, on a board.
     cycles: Option<(&'static str, [u64; 2])>,
 }
 
 /// The Cortex-M7 executes the program of the M4. The M0 of the micro:bit has 16 KiB of RAM; its code for larger
 /// networks runs on the M3, which executes every instruction of an M0.
-const MACHINES: [Machine; 6] = [
+const MACHINES: [Machine; 7] = [
     Machine {
         core: "M0",
         emulator: "microbit",
         package: "microbit",
         target: None,
+        winograd: false,
         cycles: None,
     },
     Machine {
@@ -52,6 +60,7 @@ const MACHINES: [Machine; 6] = [
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: Some("thumbv6m-none-eabi"),
+        winograd: false,
         cycles: Some(("RP2040", [189, 139])),
     },
     Machine {
@@ -59,6 +68,7 @@ const MACHINES: [Machine; 6] = [
         emulator: "mps2-an385",
         package: "mps2-an385",
         target: None,
+        winograd: false,
         cycles: Some(("M3", [163, 81])),
     },
     Machine {
@@ -66,13 +76,23 @@ const MACHINES: [Machine; 6] = [
         emulator: "mps2-an386",
         package: "mps2-an386",
         target: None,
+        winograd: false,
         cycles: Some(("STM32F4", [18, 13])),
+    },
+    Machine {
+        core: "M4 Winograd",
+        emulator: "mps2-an386",
+        package: "mps2-an386",
+        target: None,
+        winograd: true,
+        cycles: None,
     },
     Machine {
         core: "M7",
         emulator: "mps2-an500",
         package: "mps2-an386",
         target: None,
+        winograd: false,
         cycles: None,
     },
     Machine {
@@ -80,6 +100,7 @@ const MACHINES: [Machine; 6] = [
         emulator: "mps3-an547",
         package: "mps3-an547",
         target: None,
+        winograd: false,
         cycles: None,
     },
 ];
@@ -130,8 +151,14 @@ pub fn run(models: &[PathBuf]) -> Result<(), Failure> {
     }
     let mut tables = Vec::new();
     for model in &models {
+        let transformed = transformed(model)?;
         let mut results = Vec::new();
         for (machine, target) in &columns {
+            let model = match (machine.winograd, &transformed) {
+                (false, _) => model,
+                (true, Some(transformed)) => transformed,
+                (true, None) => continue,
+            };
             if fits(model, target)? {
                 results.push((*machine, measure(machine, target, model)?));
             }
@@ -166,15 +193,48 @@ fn networks() -> Result<Vec<PathBuf>, Failure> {
     Ok(models)
 }
 
-/// True if the machine has the memory for the model: docs/format.md says where its size and its arena's stand.
-fn fits(model: &Path, target: &Target) -> Result<bool, Failure> {
-    let file = fs::read(model).map_err(|error| Failure(format!("{}: {error}", model.display())))?;
-    let arena = file
-        .get(24..)
-        .and_then(|rest| rest.first_chunk())
-        .map(|bytes| u32::from_le_bytes(*bytes))
-        .ok_or_else(|| Failure(format!("{}: not a model file", model.display())))?;
-    Ok(u64::from(arena) + BESIDES <= target.ram && file.len() as u64 <= target.flash / 2)
+fn read(model: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(model).map_err(|error| Failure(format!("{}: {error}", model.display())))
+}
+
+/// True if the machine has the memory for the model.
+fn fits(path: &Path, target: &Target) -> Result<bool, Failure> {
+    let file = read(path)?;
+    let model =
+        Model::new(&file).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+    let ram = model.arena_len() as u64 + BESIDES;
+    Ok(ram <= target.ram && file.len() as u64 <= target.flash / 2)
+}
+
+/// The model with those convolutions stored transformed that have fewer multiplications then; `None` if there are none.
+fn transformed(path: &Path) -> Result<Option<PathBuf>, Failure> {
+    let failure = |error: String| Failure(format!("{}: {error}", path.display()));
+    let file = read(path)?;
+    let model = Model::new(&file).map_err(|error| failure(error.to_string()))?;
+    let spec = ModelSpec::read(&model).ok_or_else(|| failure("a window is too large".into()))?;
+    let saves = |index: usize| {
+        let op = &spec.ops[index];
+        let shape = |tensor: usize| spec.tensors[tensor].shape;
+        op.inputs()[0].is_some_and(|input| saves(op, shape(input), shape(op.output())))
+    };
+    if !(0..spec.ops.len()).any(saves) {
+        return Ok(None);
+    }
+    let order = |index| {
+        if saves(index) {
+            WeightOrder::Winograd
+        } else {
+            WeightOrder::Blocked
+        }
+    };
+    let file = encode_by(&spec, order).map_err(|error| failure(error.to_string()))?;
+    let folder = shell::root().join("target/bench-mcu");
+    let name = format!("{}-{:08x}.fxp", spec.name, model.crc());
+    let to = folder.join(name);
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&to, file))
+        .map_err(|error| Failure(format!("{}: {error}", to.display())))?;
+    Ok(Some(to))
 }
 
 fn measure(machine: &Machine, target: &Target, model: &Path) -> Result<Bench, Failure> {
@@ -265,9 +325,12 @@ fn sizes(columns: &[(&Machine, Target)]) -> Result<(), Failure> {
             continue;
         }
         seen.push(&target.target);
-        let sizes = firmware::no_panic(&target.target)?;
+        let sizes = firmware::no_panic(&target.target, &[])?;
         lines.push(format!("{:<28}{:>8}", target.target, sizes.flash));
     }
+    let target = "thumbv7em-none-eabihf";
+    let sizes = firmware::no_panic(target, &["winograd"])?;
+    lines.push(format!("{target}, Winograd{:>9}", sizes.flash));
     println!("\nruntime with all kernels, validation and start-up code (bytes of flash)\n");
     println!("{}", lines.join("\n"));
     Ok(())

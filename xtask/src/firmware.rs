@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use runtime::{Kind, Layout, Model};
 use serde::Deserialize;
 
 use crate::{
@@ -72,15 +73,21 @@ pub fn targets() -> Result<Vec<Target>, Failure> {
 /// Builds all programs with the default model, checks their sizes and prints the table.
 pub fn build_all() -> Result<(), Failure> {
     build(&[], None)?;
-    no_panic("thumbv7em-none-eabihf").map(|_| ())?;
-    panic_is_found("thumbv7em-none-eabihf")
+    let target = "thumbv7em-none-eabihf";
+    no_panic(target, &[])?;
+    no_panic(target, &["winograd"])?;
+    panic_is_found(target)
 }
 
 /// Links the program that does not link if a panic is reachable from the validation of a model or its
-/// run, for one target. It holds nothing else, so its size is that of the runtime with its kernels.
-pub fn no_panic(target: &str) -> Result<Sizes, Failure> {
+/// run, for one target and features of the runtime. It holds nothing else, so its size is that of the runtime with its kernels.
+pub fn no_panic(target: &str, features: &[&str]) -> Result<Sizes, Failure> {
     let package = no_panic_package(target);
-    shell::run(&mut command(&package, None)?)?;
+    let mut command = command(&package, None)?;
+    for feature in features {
+        command.args(["--features", &format!("runtime/{feature}")]);
+    }
+    shell::run(&mut command)?;
     Sizes::read(&elf(&package))
 }
 
@@ -183,12 +190,24 @@ pub fn command(target: &Target, model: Option<&Path>) -> Result<Command, Failure
         command.arg(&target.name);
     }
     if let Some(model) = model {
-        let model = model
-            .canonicalize()
-            .map_err(|error| Failure(format!("{}: {error}", model.display())))?;
-        command.env("ISOBIT_MODEL", model);
+        let failure = |error| Failure(format!("{}: {error}", model.display()));
+        if transformed(&fs::read(model).map_err(failure)?) {
+            command.args(["--features", "embedded-model/winograd"]);
+        }
+        command.env("ISOBIT_MODEL", model.canonicalize().map_err(failure)?);
     }
     Ok(command)
+}
+
+/// True if a layer of a model is stored transformed for Winograd's algorithm, which a program runs only with a feature.
+/// What is no model is refused by the build.
+fn transformed(file: &[u8]) -> bool {
+    Model::new(file).is_ok_and(|model| {
+        model.ops().any(|op| match op.kind {
+            Kind::Conv(conv) => conv.weights.layout() == Layout::Winograd,
+            _ => false,
+        })
+    })
 }
 
 /// What a program occupies.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::format::{AFFINE_LEN, RECORD_LEN, kind, record};
 use crate::shape::{DType, Shape};
-use crate::weight::{Facts, Layout, SECTION, Tally};
+use crate::weight::{Facts, Layout, SECTION, Tally, winograd};
 
 pub(super) fn shape_bytes(shape: Shape) -> [u8; 6] {
     let [h0, h1] = shape.h.to_le_bytes();
@@ -145,12 +145,17 @@ impl Record {
         bias: &[i32],
     ) -> Result<(), EncodeError> {
         let channels = bias.len();
-        let per_channel = weights.len() / channels.max(1);
-        let mut bytes = vec![0; layout.bytes(channels, per_channel)];
-        for (i, &weight) in weights.iter().enumerate() {
-            let (channel, index) = (i / per_channel, i % per_channel);
-            bytes[layout.position(channels, per_channel, channel, index)] = weight as u8;
-        }
+        let bytes = if layout == Layout::Winograd {
+            winograd::encode(channels, weights)
+        } else {
+            let per_channel = weights.len() / channels.max(1);
+            let mut bytes = vec![0; layout.bytes(channels, per_channel)];
+            for (i, &weight) in weights.iter().enumerate() {
+                let (channel, index) = (i / per_channel, i % per_channel);
+                bytes[layout.position(channels, per_channel, channel, index)] = weight as u8;
+            }
+            bytes
+        };
         self.put(record::LAYOUT, &[layout.code()]);
         self.section(record::WEIGHT, file, &bytes)?;
         let bias: Vec<u8> = bias.iter().flat_map(|b| b.to_le_bytes()).collect();
@@ -209,7 +214,7 @@ impl Record {
                 let depth = usize::from(input.shape.c / (*groups).max(1));
                 self.count("weights", area * depth * channels, weight.len())?;
                 self.count("biases", channels, bias.len())?;
-                let layout = order.layout(*groups, input.shape.c, output.shape.c);
+                let layout = order.layout(op, input.shape, output.shape.c);
                 self.weights(file, layout, weight, bias)?;
                 if layout == Layout::Ohwi2o {
                     self.section(record::FACTS, file, &facts(channels, weight))?;
@@ -222,7 +227,7 @@ impl Record {
             } => {
                 self.count("weights", input.shape.len() * channels, weight.len())?;
                 self.count("biases", channels, bias.len())?;
-                let layout = order.layout(1, 0, output.shape.c);
+                let layout = order.layout(op, input.shape, output.shape.c);
                 self.weights(file, layout, weight, bias)?;
                 self.post(post, output, file)?;
                 kind::DENSE

@@ -96,6 +96,8 @@ mod depthwise;
 pub(super) mod dsp;
 #[cfg(kernels = "lanes")]
 pub(super) mod lanes;
+#[cfg(all(kernels = "dsp", feature = "winograd"))]
+mod winograd;
 
 use core::arch::naked_asm;
 

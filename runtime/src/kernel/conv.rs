@@ -48,7 +48,7 @@ pub(super) fn conv2d(
 
 /// Maximum over the pooling window of the accumulators of the channels from `first` on.
 #[inline(always)]
-fn window(
+pub(super) fn window(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],

@@ -9,8 +9,14 @@ mod gather;
 mod offsets;
 #[cfg(not(all(kernels = "dsp", target_arch = "arm")))]
 pub(super) mod twin;
+#[cfg(feature = "winograd")]
+pub(super) mod winograd;
 
-use super::requantize_plain;
+use super::{plain, requantize_plain, store};
+use crate::op::Conv;
+use crate::shape::DType;
+#[cfg(feature = "encode")]
+pub(super) use conv::BUFFERS;
 pub(super) use conv::conv2d;
 pub(super) use offsets::Offsets;
 
@@ -58,5 +64,39 @@ fn half(signed: bool, byte: u8) -> u32 {
         u32::from(byte as i8 as u16)
     } else {
         u32::from(byte)
+    }
+}
+
+/// What becomes of a layer's sums.
+struct Finish<'a> {
+    conv: &'a Conv<'a>,
+    dtype: DType,
+    /// Requantization shifts right by 1 to 31 bits, without a table.
+    plain: bool,
+}
+
+impl<'a> Finish<'a> {
+    fn new(conv: &'a Conv<'a>, dtype: DType) -> Self {
+        Self {
+            conv,
+            dtype,
+            plain: plain(&conv.post, dtype),
+        }
+    }
+
+    /// Adds the bias, requantizes and stores the channels from `first` on of one pixel; their sums are `stride` apart.
+    #[inline(never)]
+    fn run<D: Dsp>(&self, first: usize, sums: &[i32], stride: usize, out: &mut [u8]) {
+        let (post, dtype) = (&self.conv.post, self.dtype);
+        let bias = self.conv.bias.get(first..).unwrap_or_default();
+        if self.plain {
+            let shifts = match post.shifts {
+                [_] => Some(post.shifts),
+                all => all.get(first..),
+            };
+            let signed = dtype != DType::U8;
+            return D::requantize(sums, stride, bias, shifts.unwrap_or_default(), signed, out);
+        }
+        store(post, dtype, first, (sums, stride), bias, out);
     }
 }

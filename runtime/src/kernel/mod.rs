@@ -11,6 +11,7 @@ mod elementwise;
 #[cfg(any(feature = "encode", kernels = "lanes"))]
 mod lanes;
 mod pool;
+mod winograd;
 
 use core::cell::Cell;
 
@@ -115,6 +116,7 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         _ => return portable(op, arena),
     };
     let (x, y) = input_output(arena, input, output)?;
+    let widened = WIDENED && kernels == Kernels::Portable;
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]
         Kernels::Lanes if lanes::runs(layer) => {
@@ -132,12 +134,26 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         Kernels::Dsp if depthwise::runs::<DspCore>(layer, output) => {
             depthwise::conv2d::<DspCore>(layer, input, x, output, y);
         }
+        #[cfg(all(feature = "winograd", any(feature = "encode", kernels = "dsp")))]
+        Kernels::Dsp if dsp::winograd::runs(layer) => {
+            dsp::winograd::conv2d::<DspCore>(layer, input, x, output, y);
+        }
+        _ if layer.weights.transformed() => winograd::direct(layer, input, x, output, y, widened),
         _ => {
-            let widened = WIDENED && kernels == Kernels::Portable;
             conv::conv2d(layer, input, x, output, y, widened);
         }
     }
     Some(())
+}
+
+/// Bytes of the buffers of the DSP kernels' convolution.
+#[cfg(feature = "encode")]
+pub(crate) fn buffer_bytes(transformed: bool) -> usize {
+    if transformed {
+        dsp::winograd::BUFFERS
+    } else {
+        dsp::BUFFERS
+    }
 }
 
 /// What an operator reads and writes, where these lie apart.

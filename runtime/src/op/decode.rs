@@ -8,7 +8,7 @@ use crate::format::{
     AFFINE_LEN, HEADER_LEN, RECORD_LEN, TENSOR_MAX, kind, record, section, u8_at, u16_at, u32_at,
 };
 use crate::shape::{DType, Shape};
-use crate::weight::{Facts, Layout, Weights};
+use crate::weight::{Facts, Layout, Weights, winograd};
 
 /// A record that is being decoded. The first problem is kept; what could not be read is replaced by something harmless, so
 /// that every field needs one look at the problems, at the end.
@@ -195,12 +195,13 @@ impl<'a> Record<'a> {
         self.section(record::TABLE, 256).first_chunk()
     }
 
-    /// The order of the weights; which of the two special ones the operator may have.
-    const fn layout(&mut self, blocks: bool, columns: bool) -> Layout {
+    /// The order of the weights; which of the special ones the operator may have.
+    const fn layout(&mut self, blocks: bool, columns: bool, tiles: bool) -> Layout {
         let got = self.u8(record::LAYOUT);
         match Layout::from_code(got) {
             Some(Layout::Hwo) if columns => Layout::Hwo,
             Some(Layout::Ohwi2o) if blocks => Layout::Ohwi2o,
+            Some(Layout::Winograd) if tiles => Layout::Winograd,
             Some(Layout::Ohwi) => Layout::Ohwi,
             _ => {
                 self.fail(OpProblem::Layout { got });
@@ -305,7 +306,7 @@ impl<'a> Record<'a> {
 
     #[inline(never)]
     const fn dense(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
-        let layout = self.layout(true, false);
+        let layout = self.layout(true, false, false);
         let outputs = output.shape.len();
         let bias = self.section(record::BIAS, outputs.saturating_mul(4));
         Kind::Dense(Dense {
@@ -333,7 +334,8 @@ impl<'a> Record<'a> {
         } else {
             None
         };
-        let layout = self.layout(got == 1, got == ci && ci == co);
+        let tiles = winograd::ENABLED && winograd::fits(window, got, ci, pool).is_ok();
+        let layout = self.layout(got == 1, got == ci && ci == co, tiles);
         let channels = co as usize;
         let per_channel = (window.size[0] as usize)
             .saturating_mul(window.size[1] as usize)

@@ -1,12 +1,13 @@
 //! Ranges: shifts, weights, and the bound of the accumulators.
 
 use super::saturated;
+use super::transform::check_transforms;
 use crate::error::OpProblem;
 use crate::fixed::{ACCUMULATOR_LIMIT, SHIFT_MAX, SHIFT_MIN};
 use crate::format::{record, u8_at, u16_at};
 use crate::op::{Affine, AffineParam, Post, tri};
 use crate::shape::DType;
-use crate::weight::{Facts, Layout, Tally, Weights};
+use crate::weight::{Facts, Layout, Tally, Weights, winograd};
 
 pub(super) const fn check_post(post: Post<'_>) -> Result<(), OpProblem> {
     let mut rest = post.shifts;
@@ -66,7 +67,7 @@ const fn weight_sum(weights: &[u8]) -> Option<u64> {
     Some(sum)
 }
 
-const fn check_channel(
+pub(super) const fn check_channel(
     channel: usize,
     sum: Option<u64>,
     bias: i32,
@@ -90,9 +91,10 @@ pub(super) const fn check_weights(
     dtype: DType,
 ) -> Result<(), OpProblem> {
     match weights.layout {
-        Layout::Ohwi => check_rows(weights, bias, dtype),
         Layout::Hwo => check_columns(weights, bias, dtype),
         Layout::Ohwi2o => check_blocks(weights, bias, dtype),
+        Layout::Winograd if winograd::ENABLED => check_transforms(weights, bias, dtype),
+        Layout::Ohwi | Layout::Winograd => check_rows(weights, bias, dtype),
     }
 }
 

@@ -1,10 +1,8 @@
 //! Convolution without groups, with bias, max pooling over the accumulators, and requantization.
 
 use super::gather::{Gather, Lane};
-use super::{Buffer, Dsp, STEPS};
-use crate::kernel::{plain, store};
+use super::{Buffer, Dsp, Finish, STEPS};
 use crate::op::{Conv, Tensor};
-use crate::shape::DType;
 
 /// Blocks of two output channels whose sums are kept at the same time.
 const BLOCKS: usize = 16;
@@ -15,6 +13,10 @@ const RUN: usize = 2 * BLOCKS;
 type Position = [usize; 2];
 /// `[channel][position]` of one block.
 type Sums = [[i32; 4]; 2];
+
+/// Bytes of the buffers on the stack.
+#[cfg(feature = "encode")]
+pub(in crate::kernel) const BUFFERS: usize = size_of::<Buffer>() + size_of::<[Sums; BLOCKS]>();
 
 /// As the portable kernel. An output position takes the maximum over the positions of its pooling window, four at a time;
 /// without pooling four output positions share one pass over the weights.
@@ -32,7 +34,7 @@ pub(in crate::kernel) fn conv2d<D: Dsp>(
         gather: Gather::new(x, input, conv.window),
         output,
         quad: quad(conv.pool.map_or([1, 1], |pool| pool.size), 0),
-        plain: plain(&conv.post, output.dtype),
+        finish: Finish::new(conv, output.dtype),
         steps: conv.weights.per_channel.div_ceil(2).max(1),
     };
     let pixel_len = (usize::from(output.shape.c) * output.dtype.size()).max(1);
@@ -77,8 +79,7 @@ struct Layer<'a> {
     conv: &'a Conv<'a>,
     gather: Gather<'a>,
     output: Tensor,
-    /// Requantization shifts right by 1 to 31 bits, without a table.
-    plain: bool,
+    finish: Finish<'a>,
     /// [`quad`] of a small pooling window.
     quad: [Position; 4],
     /// Words of weights of a block: values under the window, in pairs.
@@ -105,22 +106,6 @@ impl Layer<'_> {
         let words = self.conv.weights.bytes.as_chunks::<4>().0;
         let rest = words.get(from..).unwrap_or_default();
         rest.get(..BLOCKS * self.steps).unwrap_or(rest)
-    }
-
-    /// Adds the bias, requantizes and stores the channels from `first` on of one pixel; their sums are `stride` apart.
-    #[inline(never)]
-    fn finish<D: Dsp>(&self, first: usize, sums: &[i32], stride: usize, out: &mut [u8]) {
-        let (post, dtype) = (&self.conv.post, self.output.dtype);
-        let bias = self.conv.bias.get(first..).unwrap_or_default();
-        if self.plain {
-            let shifts = match post.shifts {
-                [_] => Some(post.shifts),
-                all => all.get(first..),
-            };
-            let signed = dtype != DType::U8;
-            return D::requantize(sums, stride, bias, shifts.unwrap_or_default(), signed, out);
-        }
-        store(post, dtype, first, (sums, stride), bias, out);
     }
 
     /// One output position: the maximum over its pooling window, for all channels.
@@ -169,7 +154,7 @@ impl Layer<'_> {
                     }
                 }
             }
-            self.finish::<D>(first, best.as_flattened(), 1, out);
+            self.finish.run::<D>(first, best.as_flattened(), 1, out);
             first += RUN;
         }
     }
@@ -190,7 +175,7 @@ impl Layer<'_> {
                 let sums = sums.as_flattened().as_flattened();
                 let sums = sums.get(p..).unwrap_or_default();
                 let out = pixel.get_mut(first * size..).unwrap_or_default();
-                self.finish::<D>(first, sums, 4, out);
+                self.finish.run::<D>(first, sums, 4, out);
             }
         }
     }
@@ -243,7 +228,7 @@ impl Layer<'_> {
                 }
                 step += count.max(1);
             }
-            self.finish::<D>(first, sums.as_flattened(), 1, out);
+            self.finish.run::<D>(first, sums.as_flattened(), 1, out);
             first += RUN;
         }
     }

@@ -7,26 +7,26 @@ use crate::kernel::depthwise::{self, Depthwise};
 pub(in crate::kernel) struct Twin;
 
 /// Bytes 0 and 2, zero-extended to halves.
-fn uxtb16(word: u32) -> u32 {
+pub(super) fn uxtb16(word: u32) -> u32 {
     word & 0x00ff_00ff
 }
 
 /// Bytes 0 and 2, sign-extended to halves.
-fn sxtb16(word: u32) -> u32 {
+pub(super) fn sxtb16(word: u32) -> u32 {
     let [a, _, b, _] = word.to_le_bytes();
     pair_of(i16::from(a as i8), i16::from(b as i8))
 }
 
-fn pair_of(low: i16, high: i16) -> u32 {
+pub(super) fn pair_of(low: i16, high: i16) -> u32 {
     u32::from(low as u16) | u32::from(high as u16) << 16
 }
 
-fn halves(word: u32) -> [i32; 2] {
+pub(super) fn halves(word: u32) -> [i32; 2] {
     [i32::from(word as i16), i32::from((word >> 16) as i16)]
 }
 
 /// `acc + a.low * b.low + a.high * b.high`, wrapping.
-fn smlad(a: u32, b: u32, acc: i32) -> i32 {
+pub(super) fn smlad(a: u32, b: u32, acc: i32) -> i32 {
     let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
     acc.wrapping_add((a0 * b0).wrapping_add(a1 * b1))
 }

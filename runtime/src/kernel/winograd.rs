@@ -1,0 +1,71 @@
+//! Convolutions whose weights are stored transformed ([`Layout::Winograd`]).
+//!
+//! [`direct`] recovers the weights and runs the portable kernel with them: the definition of what such a layer computes.
+
+use super::{conv::window, store};
+use crate::op::{Conv, Tensor};
+use crate::weight::winograd::{INPUTS_MAX, QUAD, TAPS, kernel, kernels};
+use crate::weight::{Layout, Weights};
+
+/// Weights of an output channel, at most.
+const TAPS_MAX: usize = TAPS * INPUTS_MAX as usize;
+
+/// As [`super::conv::conv2d`], four output channels after another, whose weights are recovered first.
+#[inline(never)]
+pub(super) fn direct(
+    conv: &Conv<'_>,
+    input: Tensor,
+    x: &[u8],
+    output: Tensor,
+    y: &mut [u8],
+    widened: bool,
+) {
+    let weights = &conv.weights;
+    let (channels, size) = (usize::from(output.shape.c), output.dtype.size());
+    let pixel_len = (channels * size).max(1);
+    let columns = usize::from(output.shape.w).max(1);
+    let mut recovered = [0; QUAD * TAPS_MAX];
+    for first in (0..channels).step_by(QUAD) {
+        let count = QUAD.min(channels - first);
+        recover(weights, first / QUAD, &mut recovered);
+        let layer = Conv {
+            weights: Weights {
+                bytes: &recovered,
+                layout: Layout::Ohwi,
+                channels: count,
+                per_channel: weights.per_channel,
+            },
+            facts: None,
+            bias: conv.bias.get(first..).unwrap_or_default(),
+            ..*conv
+        };
+        for (i, pixel) in y.chunks_mut(pixel_len).enumerate() {
+            let mut best = [i32::MIN; QUAD];
+            let at = first * size..(first + count) * size;
+            if let (Some(best), Some(out)) = (best.get_mut(..count), pixel.get_mut(at)) {
+                let position = [i / columns, i % columns];
+                window(&layer, input, x, position, [0, 0], best, widened);
+                store(&conv.post, output.dtype, first, (best, 1), &[], out);
+            }
+        }
+    }
+}
+
+/// The weights of a block of output channels as `[4][3][3][ci]`.
+#[inline(never)]
+fn recover(weights: &Weights<'_>, block: usize, to: &mut [u8]) {
+    let inputs = (weights.per_channel / TAPS).max(1);
+    for quad in 0..inputs.div_ceil(QUAD) {
+        let kernels = kernels(weights, block, quad);
+        for (channel, kernels) in kernels.iter().enumerate() {
+            let row = to.get_mut(channel * weights.per_channel..);
+            let row = row.unwrap_or_default();
+            for (input, u) in (quad * QUAD..inputs).zip(kernels) {
+                let places = row.iter_mut().skip(input).step_by(inputs);
+                for (place, weight) in places.zip(kernel(u)) {
+                    *place = weight as u8;
+                }
+            }
+        }
+    }
+}
