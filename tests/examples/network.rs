@@ -11,7 +11,10 @@ mod case;
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use case::Case;
-use trainer::export::{self, Origin};
+use trainer::{
+    export::{self, Origin},
+    recipe::Winograd,
+};
 
 /// ONNX operator set of the files.
 const OPSET: u32 = 17;
@@ -44,7 +47,7 @@ fn write(path: PathBuf, folder: PathBuf) -> Result<(), Box<dyn Error>> {
         ),
         (
             "model.fxp",
-            export::fixed::model(&quantized, &origin, image)?,
+            export::fixed::model(&quantized, &origin, image, &Winograd::default())?,
         ),
     ] {
         fs::write(folder.join(name), bytes)?;

@@ -11,8 +11,12 @@ use std::{
 };
 
 use case::Case;
-use runtime::{DType, Kind, Model};
-use trainer::export::{self, Origin};
+use runtime::{DType, Kernels, Kind, Layout, Model};
+use trainer::{
+    export::{self, Origin, winograd::Comparison},
+    quantize::Quantized,
+    recipe::Winograd,
+};
 use verifier::{
     certificate,
     compare::{real, verify},
@@ -41,6 +45,8 @@ fn paths() -> Vec<PathBuf> {
 struct Files {
     onnx: Vec<u8>,
     fxp: Vec<u8>,
+    /// The same with every convolution transformed for Winograd's algorithm that can be.
+    transformed: Vec<u8>,
     float: Vec<u8>,
 }
 
@@ -57,10 +63,12 @@ fn export(case: &Case) -> Files {
     // Every operator set that is allowed has its turn.
     let opset = 13 + case.name.len() as u32 % 6;
     let fail = |e: export::ExportError| -> Vec<u8> { panic!("{}: {e}", case.name) };
+    let image = || Some(case.images[0].clone());
+    let fxp = |winograd: &Winograd| export::fixed::model(&quantized, &origin, image(), winograd);
     Files {
         onnx: export::onnx::int8(&quantized, opset, &origin).unwrap_or_else(fail),
-        fxp: export::fixed::model(&quantized, &origin, Some(case.images[0].clone()))
-            .unwrap_or_else(fail),
+        fxp: fxp(&Winograd::default()).unwrap_or_else(fail),
+        transformed: fxp(&winograd(&quantized)).unwrap_or_else(fail),
         float: export::onnx::float(
             &case.architecture,
             &case.preprocess,
@@ -70,6 +78,13 @@ fn export(case: &Case) -> Files {
         )
         .unwrap_or_else(fail),
     }
+}
+
+/// All convolutions that can be transformed.
+fn winograd(quantized: &Quantized) -> Winograd {
+    let all = Comparison::new(quantized, &Winograd::default());
+    let layers = all.into_iter().flat_map(|all| all.layers);
+    Winograd::Layers(layers.map(|layer| layer.layer).collect())
 }
 
 fn each(check: impl Fn(&Case, &Files) + Sync) {
@@ -181,6 +196,34 @@ fn tract_and_the_runtime_agree_on_every_logit() {
             }
         }
     });
+}
+
+/// Transformed weights are those of the ONNX model, and every set of kernels gives the logits that tract agrees with.
+#[test]
+fn transformed_convolutions_give_the_same_logits() {
+    let transformed = std::sync::atomic::AtomicUsize::new(0);
+    each(|case, files| {
+        certificate::compute(&files.onnx, &files.transformed)
+            .unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let model = Model::new(&files.transformed).unwrap();
+        let layouts = model.ops().filter_map(|op| match op.kind {
+            Kind::Conv(conv) => Some(conv.weights.layout()),
+            _ => None,
+        });
+        let count = layouts.filter(|&layout| layout == Layout::Winograd).count();
+        transformed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        let mut arena = vec![0; model.arena_len()];
+        for (image, expected) in case.views().iter().zip(logits(files, case)) {
+            for &kernels in Kernels::ALL {
+                model.input_mut(&mut arena).unwrap().copy_from_slice(image);
+                let logits = model.run_loaded_on(kernels, &mut arena, |_| {}).unwrap();
+                let got: Vec<i32> = logits.accumulators().collect();
+                assert_eq!(got, expected, "{} ({kernels:?})", case.name);
+            }
+        }
+    });
+    let transformed = transformed.into_inner();
+    assert!(transformed >= 10, "only {transformed} convolutions");
 }
 
 fn logits(files: &Files, case: &Case) -> Vec<Vec<i32>> {

@@ -6,8 +6,14 @@ use std::path::Path;
 
 use case::Case;
 use onnx_protobuf::{Message, ModelProto};
-use runtime::{Kind, Model};
-use trainer::export::{self, Origin};
+use runtime::{
+    Kind, Model,
+    encode::{ModelSpec, OpSpec, WeightOrder, encode_in},
+};
+use trainer::{
+    export::{self, Origin},
+    recipe::Winograd,
+};
 use verifier::{
     certificate::{self, CertificateError},
     compare::verify,
@@ -24,7 +30,7 @@ fn files() -> (Case, Vec<u8>, Vec<u8>) {
         class_names: &names,
     };
     let onnx = export::onnx::int8(&quantized, 17, &origin).unwrap();
-    let fxp = export::fixed::model(&quantized, &origin, None).unwrap();
+    let fxp = export::fixed::model(&quantized, &origin, None, &Winograd::default()).unwrap();
     (case, onnx, fxp)
 }
 
@@ -87,6 +93,38 @@ fn one_changed_weight_byte_is_found() {
     .unwrap();
     assert!(report.mismatching > 0);
     assert!(report.first.is_some());
+    let error = certificate::compute(&onnx, &changed).unwrap_err();
+    assert!(
+        matches!(&error, CertificateError::Layer { reason, .. } if reason.contains("weight")),
+        "{error}"
+    );
+}
+
+/// The same of a convolution that is stored transformed: one weight of one kernel, in all its 16 numbers.
+#[test]
+fn one_changed_transformed_kernel_is_found() {
+    let (case, onnx, fxp) = files();
+    let mut spec = ModelSpec::read(&Model::new(&fxp).unwrap()).unwrap();
+    let same = encode_in(&spec, WeightOrder::Winograd).unwrap();
+    certificate::compute(&onnx, &same).unwrap();
+    let convs = spec.ops.iter_mut().filter_map(|op| match op {
+        OpSpec::Conv { weight, .. } => Some(weight),
+        _ => None,
+    });
+    // The last convolution: its layer's output is not pooled.
+    let weights = convs.last().unwrap();
+    let weight = &mut weights[1000];
+    *weight += if *weight > 0 { -1 } else { 1 };
+    let changed = encode_in(&spec, WeightOrder::Winograd).unwrap();
+    let report = verify(
+        &onnx,
+        &changed,
+        &case.views(),
+        &mut Host::new(&changed).unwrap(),
+        &mut |_| {},
+    )
+    .unwrap();
+    assert!(report.mismatching > 0);
     let error = certificate::compute(&onnx, &changed).unwrap_err();
     assert!(
         matches!(&error, CertificateError::Layer { reason, .. } if reason.contains("weight")),

@@ -38,7 +38,7 @@ pub enum Command {
     /// Calibrate and quantize a trained run again
     Quantize(QuantizeArgs),
     /// Write model.onnx, model.int8.onnx and model.fxp of a trained run again
-    Export(RunArgs),
+    Export(ExportArgs),
     /// Prove that ONNX and runtime give the same logits
     Verify(VerifyArgs),
     /// Classify image files with model.fxp, as the device does
@@ -175,11 +175,16 @@ pub struct SummaryArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  trainer export runs/mnist")]
-pub struct RunArgs {
+Examples:
+  trainer export runs/mnist
+  trainer export runs/mnist --winograd conv2
+      more flash and fewer instructions for a 3x3 convolution, on cores with DSP instructions; the same bits")]
+pub struct ExportArgs {
     /// Run folder
     pub dir: PathBuf,
+    /// Convolutions that model.fxp holds transformed for Winograd's algorithm: names of layers, auto or none [default: the recipe's]
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub winograd: Vec<String>,
     /// Machine-readable result
     #[arg(long)]
     pub json: bool,

@@ -22,7 +22,7 @@ use crate::{
         search::{divergence, search},
     },
     random::{Purpose, permutation},
-    recipe::{CalibrationMethod, Quantize},
+    recipe::{CalibrationMethod, Quantize, Winograd},
 };
 
 /// Images of a calibration batch.
@@ -149,7 +149,7 @@ pub fn logits(quantized: &Quantized, images: &[&[u8]]) -> Result<Vec<Vec<f64>>, 
         recipe_sha256: [0; 32],
         class_names: &[],
     };
-    let file = fixed::model(quantized, &nameless, None)?;
+    let file = fixed::model(quantized, &nameless, None, &Winograd::default())?;
     let accumulators = Host::new(&file)?.logits(images)?;
     let value = |(&q, &exponent): (&i32, &i32)| real(q, exponent);
     Ok(accumulators

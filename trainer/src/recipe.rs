@@ -22,7 +22,7 @@ pub use difference::Difference;
 pub use file::{RecipeError, default_path};
 pub use network::{LayerRecipe, Network};
 pub use optimizer::OptimizerRecipe;
-pub use quantize::{CalibrationMethod, Export, Quantize};
+pub use quantize::{CalibrationMethod, Export, Quantize, Winograd};
 pub use schedule::ScheduleRecipe;
 pub use train::{Clip, LossRecipe, Train};
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use image::GrayImage;
+use runtime::{Kind, Layout, Model};
 use serde_json::Value;
 use trainer::report::Report;
 
@@ -176,6 +177,65 @@ fn export_writes_the_same_bytes_again_wherever_the_folder_is() {
 }
 
 #[test]
+fn export_transforms_convolutions() {
+    let trained = trained();
+    let read = |name: &str| fs::read(trained.run.join(name)).unwrap();
+    let before = read("model.fxp");
+    let output = trainer(&["export", "--winograd", "conv1"], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("conv1           Winograd")
+            && text.ends_with("mismatching logits: 0 of 40\n"),
+        "{text}"
+    );
+    let fxp = read("model.fxp");
+    let Some(Kind::Conv(conv)) = Model::new(&fxp).unwrap().ops().next().map(|op| op.kind) else {
+        panic!("the first operator is a convolution");
+    };
+    assert_eq!(conv.weights.layout(), Layout::Winograd);
+    let comparison = report(&trained.run).winograd.unwrap();
+    assert!(comparison.layers[0].transformed);
+    assert_eq!(comparison.chosen, comparison.winograd);
+    assert_eq!(
+        comparison.winograd.weight_bytes,
+        conv.weights.bytes().len() as u64
+    );
+    let recipe = String::from_utf8(read("recipe.toml")).unwrap();
+    assert!(recipe.contains("winograd = [\"conv1\"]"), "{recipe}");
+
+    // What does not fit is refused, and nothing is written.
+    for (layer, message) in [
+        (
+            "dense1",
+            "export.winograd: layer `dense1`: it is no convolution",
+        ),
+        (
+            "conv2",
+            "export.winograd: there is no convolution `conv2`; those that fit: conv1",
+        ),
+    ] {
+        let output = trainer(&["export", "--winograd", layer], &trained.run);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+        assert_eq!(read("recipe.toml"), recipe.as_bytes());
+        assert_eq!(read("model.fxp"), fxp);
+    }
+    let new = format!("--out={}", trained.root.path().join("new").display());
+    let set = "--set=export.winograd=dense1";
+    let output = trainer(
+        &["fit", set, &new],
+        &trained.root.path().join("recipe.toml"),
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(!trained.root.path().join("new").exists());
+
+    let output = trainer(&["export", "--winograd", "none"], &trained.run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(read("model.fxp"), before);
+}
+
+#[test]
 fn export_needs_a_finished_run_and_its_own_data() {
     let trained = trained();
     let missing = trainer(&["export"], &trained.root.path().join("nowhere"));
@@ -308,7 +368,7 @@ fn predict_reads_images_of_any_size_and_kind() {
     }
     // The same numbers as the runtime on the same pixels.
     let file = fs::read(trained.run.join("model.fxp")).unwrap();
-    let model = runtime::Model::new(&file).unwrap();
+    let model = Model::new(&file).unwrap();
     let mut arena = vec![0; model.arena_len()];
     let logits = model.run(picture(true, 5, 8).as_raw(), &mut arena).unwrap();
     let expected: Vec<i32> = logits.accumulators().collect();

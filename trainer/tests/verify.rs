@@ -13,7 +13,7 @@ use trainer::{
     export::{self, Origin},
     preprocess::Preprocess,
     quantize::{Method, quantize},
-    recipe::Recipe,
+    recipe::{Recipe, Winograd},
     weights::{Array, Weights},
 };
 
@@ -83,7 +83,7 @@ layers = [
     .unwrap();
     fs::write(
         dir.join("model.fxp"),
-        export::fixed::model(&quantized, &origin, None).unwrap(),
+        export::fixed::model(&quantized, &origin, None, &Winograd::default()).unwrap(),
     )
     .unwrap();
     let float = export::onnx::float(&architecture, &preprocess, &weights, 17, &origin).unwrap();

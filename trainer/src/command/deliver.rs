@@ -9,17 +9,24 @@ use verifier::tolerance;
 
 use super::verify::{self, Models, Target, Verified};
 use crate::{
+    architecture::Architecture,
     callbacks::{curves, history, progress::Display},
     classification::Classification,
     dataset::Dataset,
     error::Error,
     evaluate,
-    export::{self, Origin},
+    export::{
+        self, Origin,
+        winograd::{self, Comparison},
+    },
     file, fold,
+    initializer::initial_weights,
     network::Network,
+    preprocess::Preprocess,
     ptq::{self, PtqError},
     qat,
     quantize::{self, Quantized, graph},
+    recipe::Recipe,
     report::{self, Inputs, Memory, Report, ReportError, Validation, source},
     run::{self, Run},
     weights::Weights,
@@ -98,6 +105,25 @@ pub fn quantize(
         graph = build(&tuned)?;
     }
     quantize::assemble(&graph, &architecture, &scales).map_err(Error::failed)
+}
+
+/// Refuses what the recipe wants of the export and its network cannot have, before anything is trained: the weights are initial ones.
+///
+/// # Errors
+/// A layer that cannot be transformed for Winograd's algorithm.
+pub fn check(
+    recipe: &Recipe,
+    architecture: &Architecture,
+    preprocess: &Preprocess,
+) -> Result<(), Error> {
+    let weights = initial_weights(architecture, recipe.train.seed);
+    let (architecture, weights) = fold::batch_norm(architecture, &weights);
+    // What cannot be quantized at all says so itself.
+    let Ok(graph) = graph::build(&architecture, preprocess, &weights) else {
+        return Ok(());
+    };
+    winograd::check(&graph, &recipe.export.winograd)
+        .map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// Writes model.onnx, model.int8.onnx and model.fxp, verifies them on the test images, and writes report.json and report.html.
@@ -198,6 +224,7 @@ fn report(
             flash_bytes: models.fixed.len() as u64,
             arena_bytes,
         }),
+        winograd: Comparison::new(quantized, &recipe.export.winograd),
         certificate: verified.certificate.clone(),
         verification: Some(verified.into()),
         reference_accuracy: recipe.train.callbacks.reference_accuracy,
@@ -219,6 +246,6 @@ fn export(run: &Run, quantized: &Quantized, data: &Dataset) -> Result<Models, ex
     Ok(Models {
         float: export::onnx::float(&run.architecture, preprocess, &run.weights, opset, &origin)?,
         int8: export::onnx::int8(quantized, opset, &origin)?,
-        fixed: export::fixed::model(quantized, &origin, golden_image)?,
+        fixed: export::fixed::model(quantized, &origin, golden_image, &recipe.export.winograd)?,
     })
 }

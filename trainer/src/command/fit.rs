@@ -53,6 +53,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
     let (input, classes) = (architecture.input, architecture.classes());
     let data = dataset::load(&recipe.data, input, classes, base).map_err(Error::failed)?;
     let preprocess = Preprocess::fit(recipe.data.preprocess, recipe.data.statistics, &data);
+    deliver::check(recipe, &architecture, &preprocess)?;
     let data_record = DataRecord::new(&data, preprocess);
     drop(task);
     fs::create_dir_all(dir).map_err(|error| Error::in_file(dir, error))?;

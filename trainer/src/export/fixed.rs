@@ -2,10 +2,10 @@
 
 use runtime::encode::{self, ModelSpec, TensorSpec};
 
-use super::{ExportError, Origin};
-use crate::{architecture, quantize::Quantized};
+use super::{ExportError, Origin, winograd};
+use crate::{architecture, quantize::Quantized, recipe::Winograd};
 
-fn shape(shape: architecture::Shape) -> encode::Shape {
+pub(super) fn shape(shape: architecture::Shape) -> encode::Shape {
     let extent = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
     encode::Shape {
         h: extent(shape.h),
@@ -56,12 +56,15 @@ pub fn model_spec(
     })
 }
 
-/// The bytes of `model.fxp`.
+/// The bytes of `model.fxp`. `winograd`: the convolutions whose weights are stored transformed.
 pub fn model(
     quantized: &Quantized,
     origin: &Origin<'_>,
     golden_image: Option<Vec<u8>>,
+    winograd: &Winograd,
 ) -> Result<Vec<u8>, ExportError> {
     let spec = model_spec(quantized, origin, golden_image)?;
-    encode::encode(&spec).map_err(|error| ExportError::Encode(format!("{error:?}")))
+    let orders = winograd::orders(quantized, winograd)?;
+    let order = |op: usize| orders.get(op).copied().unwrap_or_default();
+    encode::encode_by(&spec, order).map_err(|error| ExportError::Encode(error.to_string()))
 }

@@ -2,6 +2,9 @@
 
 pub mod fixed;
 pub mod onnx;
+pub mod winograd;
+
+use runtime::encode::WinogradMisfit;
 
 /// What every model file says about its origin.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,13 @@ pub enum ExportError {
     Weight { name: String, expected: usize },
     #[error("layer `{layer}`: the exponent {got} does not fit the fixed-point format")]
     Exponent { layer: String, got: i32 },
+    #[error("export.winograd: layer `{layer}`: {reason}")]
+    Winograd {
+        layer: String,
+        reason: WinogradMisfit,
+    },
+    #[error("export.winograd: there is no convolution `{layer}`; those that fit: {fitting}")]
+    NoWinogradLayer { layer: String, fitting: String },
     #[error("model.fxp: {0}")]
     Encode(String),
     #[error("onnx: {0}")]

@@ -85,6 +85,30 @@ fn overrides() {
     assert_eq!(recipe.train.callbacks.early_stopping.unwrap().patience, 2);
 }
 
+/// A name, several, or `auto`; not written out where it is none, so that older runs keep their hash.
+#[test]
+fn convolutions_to_transform() {
+    let winograd = |set: &str| parse(RECIPE, &[set]).unwrap().export.winograd;
+    let layers = |names: &[&str]| Winograd::Layers(names.iter().map(|&name| name.into()).collect());
+    assert_eq!(parse(RECIPE, &[]).unwrap().export.winograd, layers(&[]));
+    assert_eq!(winograd("export.winograd=conv2"), layers(&["conv2"]));
+    assert_eq!(winograd("export.winograd=['a', 'b']"), layers(&["a", "b"]));
+    assert_eq!(winograd("export.winograd=auto"), Winograd::Auto);
+    for set in ["export.winograd=auto", "export.winograd=['a']"] {
+        let recipe = parse(RECIPE, &[set]).unwrap();
+        assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe);
+    }
+    let none = parse(RECIPE, &["export.winograd=[]"]).unwrap();
+    assert_eq!(none.hash(), parse(RECIPE, &[]).unwrap().hash());
+    let error = parse(RECIPE, &["export.winograd=2"])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("expected \"auto\", the name of a layer, or a list of names"),
+        "{error}"
+    );
+}
+
 #[test]
 fn wrong_overrides() {
     let wrong = |sets: &[&str]| parse(RECIPE, sets).unwrap_err().to_string();
@@ -157,6 +181,7 @@ fn every_key_is_documented() {
             format!("train.clip.{}=1.0", ["norm", "global_norm", "value"][i % 3]),
             "train.callbacks.early_stopping.patience=1".into(),
             "train.callbacks.reference_accuracy=0.9".into(),
+            "export.winograd=auto".into(),
         ];
         let plateau = "train.callbacks.reduce_on_plateau.patience=1".to_owned();
         if schedules[i].contains("constant") {

@@ -14,6 +14,7 @@ use crate::{
     architecture::Shape,
     callbacks::{CallbackError, EpochLog},
     classification::{Classification, ClassificationError},
+    export::winograd::Comparison,
     file::write_atomic,
 };
 
@@ -52,6 +53,9 @@ pub struct Report {
     pub layers: Vec<Layer>,
     /// What the model needs on a device.
     pub memory: Option<Memory>,
+    /// Both forms of the convolutions that can be transformed for Winograd's algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winograd: Option<Comparison>,
     /// Why both int8 models give the same logits for every image.
     pub certificate: Option<Certificate>,
     /// Comparison of the logits of test images.
@@ -172,6 +176,8 @@ pub struct Inputs {
     pub validation: Option<Validation>,
     /// Flash and RAM.
     pub memory: Option<Memory>,
+    /// Both forms of convolutions.
+    pub winograd: Option<Comparison>,
     /// Proof of exactness.
     pub certificate: Option<Certificate>,
     /// Comparison on test images.
@@ -207,6 +213,7 @@ pub fn build(inputs: Inputs) -> Report {
         validation: inputs.validation,
         layers,
         memory: inputs.memory,
+        winograd: inputs.winograd,
         certificate: inputs.certificate,
         verification: inputs.verification,
         reference_accuracy: inputs.reference_accuracy,

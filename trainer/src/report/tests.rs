@@ -1,4 +1,5 @@
 use super::*;
+use crate::export::winograd::{Convolution, Form};
 
 fn operator(op: usize, layer: &str, kind: &str, bound: i64, weights: &[i32]) -> LayerCertificate {
     LayerCertificate {
@@ -65,6 +66,13 @@ fn report() -> Report {
         };
         (name.to_string(), hash)
     });
+    let form = |weight_bytes, multiplications, stack_bytes| Form {
+        weight_bytes,
+        multiplications,
+        stack_bytes,
+    };
+    let direct = form(19_072, 1_843_200, 2_816);
+    let winograd = form(65_536, 819_200, 5_120);
     build(Inputs {
         origin: Origin {
             name: "base".into(),
@@ -95,6 +103,17 @@ fn report() -> Report {
         memory: Some(Memory {
             flash_bytes: 98_808,
             arena_bytes: 7_984,
+        }),
+        winograd: Some(Comparison {
+            layers: vec![Convolution {
+                layer: "conv2".into(),
+                transformed: true,
+                direct,
+                winograd,
+            }],
+            chosen: winograd,
+            direct,
+            winograd,
         }),
         certificate: Some(Certificate {
             onnx_sha256: "01".repeat(32),
@@ -173,6 +192,8 @@ fn html_shows_the_results() {
         "tract-onnx 0.23.9 (optimized) against host runtime",
         "<td>99.87%</td><td>0.125</td><td>1.8</td>",
         "<td>2.5e-5</td>",
+        "<td>19,072</td><td>65,536</td><td>1,843,200</td><td>819,200</td><td>2,816</td><td>5,120</td>",
+        "As chosen: 65,536 bytes of weights",
     ] {
         assert!(html.contains(text), "{text}");
     }
