@@ -12,8 +12,8 @@ pub const SHIFT_MAX: i8 = 31;
 
 /// `acc * 2^-shift`, rounded half to even: the one place of the rule.
 ///
-/// This is `floor((acc + floor((2^shift - 1 + b) / 2)) / 2^shift)`, where `b` is the bit of weight `2^shift` in `acc` (two's
-/// complement): a tie goes up exactly if the quotient below it is odd.
+/// This is `floor((acc + floor((2^shift - e) / 2)) / 2^shift)`, where `e` is 1 if the bit of weight `2^shift` in `acc` (two's
+/// complement) is 0: a tie goes up exactly if the quotient below it is odd.
 ///
 /// Range: `|acc| < 2^24`, `0 <= shift <= 31`. Source: ONNX QuantizeLinear (round half to even, then saturate).
 ///
@@ -28,8 +28,8 @@ pub const SHIFT_MAX: i8 = 31;
 #[inline(always)]
 pub const fn round_right(acc: i32, shift: u32) -> i32 {
     let s = shift & 31;
-    let odd = (acc >> s) as u32 & 1;
-    acc.wrapping_add(((((1u32 << s) - 1) + odd) >> 1) as i32) >> s
+    let even = !(acc >> s) as u32 & 1;
+    acc.wrapping_add((((1u32 << s) - even) >> 1) as i32) >> s
 }
 
 /// `acc * 2^-shift`, rounded half to even ([`round_right`]); not yet saturated to 8 bits. For a negative shift the result is

@@ -38,6 +38,7 @@ impl Tensor {
     }
 
     /// The bytes that it takes in the arena.
+    #[inline(never)] // It is called from many places.
     pub const fn range(self) -> core::ops::Range<usize> {
         self.offset..self.offset.saturating_add(self.bytes())
     }

@@ -19,6 +19,7 @@ impl Shape {
     /// ```
     /// assert_eq!(runtime::Shape { h: 28, w: 28, c: 1 }.len(), 784);
     /// ```
+    #[inline(never)] // It is called from many places.
     pub const fn len(self) -> usize {
         (self.h as usize)
             .saturating_mul(self.w as usize)

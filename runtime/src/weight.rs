@@ -215,6 +215,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Position of a channel's first weight in the file's section, and the distance to its next ones.
+    #[cfg(any(feature = "encode", not(kernels = "portable")))]
     pub(crate) fn places(&self, channel: usize) -> (usize, usize) {
         let first = self
             .layout
@@ -227,6 +228,7 @@ impl<'a> Weights<'a> {
         (first, step)
     }
 
+    #[cfg(any(feature = "encode", kernels = "portable", kernels = "lanes"))]
     /// The blocks of [`Layout::Ohwi2o`]: two channels each, in order.
     pub(crate) fn blocks(&self) -> core::slice::ChunksExact<'a, u8> {
         self.bytes

@@ -101,13 +101,13 @@ mod winograd;
 
 use core::arch::naked_asm;
 
+use super::finish::Lane;
+
 #[cfg(not(armv6m))]
 macro_rules! requantize {
-    ($name:ident, $saturate:literal, $stride:literal) => {
-        /// `each`: bytes from one shift to the next, 0 or 1.
-        ///
+    ($name:ident, $saturate:literal, $($load:tt)*) => {
         /// # Safety
-        /// `bias` and `out` point to `count` >= 1 values each, `sums` to as many, so many bytes apart, `shifts` to one, or as many.
+        /// `bias`, `shifts` and `out` point to `count` >= 1 values each, `sums` to as many, 16 bytes apart.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(
             sums: *const i32,
@@ -115,56 +115,77 @@ macro_rules! requantize {
             shifts: *const u8,
             out: *mut u8,
             count: usize,
-            each: usize,
         ) {
             naked_asm!(
                 round!(),
-                "push {{r4-r8, lr}}",
-                "ldrd r4, r5, [sp, #24]",
-                "movs r6, #1",
-                ".p2align 2",
-                "2:",
-                "ldrb r7, [r2]",
-                "add r2, r2, r5",
-                concat!("ldr r8, [r0], #", $stride),
-                "ldr r12, [r1], #4",
-                "add r8, r8, r12",
-                "isobit_round r8, r7, r12, r6",
+                "
+                    push {{r4-r11, lr}}
+                    ldr r4, [sp, #36]
+                    movs r6, #1
+                    .p2align 2
+                2:
+                    ldrb r7, [r2], #1
+                ",
+                $($load)*,
+                "
+                    ldr r12, [r1], #4
+                    add r8, r8, r12
+                    isobit_round r8, r7, r12, r6
+                ",
                 $saturate,
-                "strb r8, [r3], #1",
-                "subs r4, #1",
-                "bne 2b",
-                "pop {{r4-r8, pc}}",
-                ".purgem isobit_round",
+                "
+                    strb r8, [r3], #1
+                    subs r4, #1
+                    bne 2b
+                    pop {{r4-r11, pc}}
+                .purgem isobit_round
+                ",
             )
         }
     };
 }
 
 #[cfg(not(armv6m))]
-requantize!(unsigned, "usat r8, #8, r8", "4");
+requantize!(unsigned, "usat r8, #8, r8", "ldr r8, [r0], #16");
 #[cfg(not(armv6m))]
-requantize!(signed, "ssat r8, #8, r8", "4");
-#[cfg(not(armv6m))]
-requantize!(unsigned_of_four, "usat r8, #8, r8", "16");
-#[cfg(not(armv6m))]
-requantize!(signed_of_four, "ssat r8, #8, r8", "16");
+requantize!(signed, "ssat r8, #8, r8", "ldr r8, [r0], #16");
 
-/// `each`: bytes from one shift to the next, 0 or 1; `stride`: from one sum to the next; `centre`: 128 for i8, 0 for u8.
+/// The greatest of four.
+#[cfg(kernels = "dsp")]
+macro_rules! greatest {
+    () => {
+        "
+            ldm r0!, {{r8-r11}}
+            cmp r8, r9
+            it lt
+            movlt r8, r9
+            cmp r10, r11
+            it lt
+            movlt r10, r11
+            cmp r8, r10
+            it lt
+            movlt r8, r10
+        "
+    };
+}
+#[cfg(kernels = "dsp")]
+requantize!(greatest_unsigned, "usat r8, #8, r8", greatest!());
+#[cfg(kernels = "dsp")]
+requantize!(greatest_signed, "ssat r8, #8, r8", greatest!());
+
+/// `centre`: 128 for i8, 0 for u8.
 ///
 /// # Safety
-/// `bias` points to as many values as there are bytes from `out` to `end`, at least one; `sums` to as many, so many bytes apart;
-/// `shifts` to one, or as many.
+/// `bias` and `shifts` point to as many values as there are bytes from `out` to `end`, at least one; `sums` to as many, 16 bytes
+/// apart.
 #[cfg(armv6m)]
 #[unsafe(naked)]
-unsafe extern "C" fn requantize_each(
+unsafe extern "C" fn requantize_all(
     sums: *const i32,
     bias: *const [u8; 4],
     shifts: *const u8,
     out: *mut u8,
     end: *mut u8,
-    each: usize,
-    stride: usize,
     centre: usize,
 ) {
     naked_asm!(
@@ -175,21 +196,17 @@ unsafe extern "C" fn requantize_each(
             mov r8, r4
             ldr r4, [sp, #40]
             mov r9, r4
-            ldr r4, [sp, #44]
-            mov r10, r4
-            ldr r4, [sp, #48]
-            mov r11, r4
         2:
             ldrb r5, [r2]
-            add r2, r9
+            adds r2, r2, #1
             ldr r4, [r0]
-            add r0, r10
+            adds r0, r0, #16
             ldm r1!, {{r6}}
             adds r4, r4, r6
             isobit_round r4, r5, r6, r7
-            add r4, r11
+            add r4, r9
             isobit_saturate r4, r6
-            mov r6, r11
+            mov r6, r9
             eors r4, r4, r6
             strb r4, [r3]
             adds r3, r3, #1
@@ -202,52 +219,47 @@ unsafe extern "C" fn requantize_each(
     )
 }
 
-/// As [`super::requantize_plain`], for strides of 1 and 4.
-fn requantize(
-    sums: &[i32],
-    stride: usize,
+/// As in plain Rust.
+#[inline(always)]
+pub(super) fn requantize(
+    sums: &[[i32; 4]],
+    lane: Lane,
     bias: &[[u8; 4]],
     shifts: &[u8],
     signed: bool,
     out: &mut [u8],
 ) {
-    if stride != 1 && stride != 4 {
-        return;
-    }
-    let mut count = sums.len().div_ceil(stride).min(bias.len()).min(out.len());
-    let each = usize::from(shifts.len() > 1);
-    if shifts.len() != 1 {
-        count = count.min(shifts.len());
-    }
+    let count = sums.len().min(bias.len()).min(shifts.len()).min(out.len());
     if count == 0 {
         return;
     }
-    let (sums, bias, shifts, out) = (
-        sums.as_ptr(),
-        bias.as_ptr(),
-        shifts.as_ptr(),
-        out.as_mut_ptr(),
-    );
-    #[cfg(not(armv6m))]
-    let requantize = match (stride, signed) {
-        (1, false) => unsigned,
-        (1, true) => self::signed,
-        (_, false) => unsigned_of_four,
-        (_, true) => signed_of_four,
+    let at = match lane {
+        Lane::At(at) => at.min(3),
+        #[cfg(kernels = "dsp")]
+        Lane::Greatest => 0,
     };
-    // SAFETY: `count` >= 1 values are there, sums `stride` apart, and as many shifts, or one that `each` = 0 stays at.
+    #[cfg(not(armv6m))]
+    let requantize = match (lane, signed) {
+        (Lane::At(_), false) => unsigned,
+        (Lane::At(_), true) => self::signed,
+        #[cfg(kernels = "dsp")]
+        (Lane::Greatest, false) => greatest_unsigned,
+        #[cfg(kernels = "dsp")]
+        (Lane::Greatest, true) => greatest_signed,
+    };
+    let sums = sums.as_flattened().as_ptr();
+    let (bias, shifts, out) = (bias.as_ptr(), shifts.as_ptr(), out.as_mut_ptr());
+    // SAFETY: `count` >= 1 fours of sums, biases, shifts and values are there.
     unsafe {
         #[cfg(not(armv6m))]
-        requantize(sums, bias, shifts, out, count, each);
+        requantize(sums.add(at), bias, shifts, out, count);
         #[cfg(armv6m)]
-        requantize_each(
-            sums,
+        requantize_all(
+            sums.add(at),
             bias,
             shifts,
             out,
             out.add(count),
-            each,
-            4 * stride,
             usize::from(signed) << 7,
         );
     }

@@ -1,7 +1,8 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
-use super::{BLOCK, Span, bias_of, centre, part, store, widen, widen_by};
-use crate::op::{Conv, Tensor};
+use super::walk::{Span, Walk, clip};
+use super::{BLOCK, bias_of, centre, part, store, widen, widen_by};
+use crate::op::{Conv, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
 
@@ -11,65 +12,51 @@ const CHUNK: usize = 64;
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
 #[inline(never)]
-pub(super) fn conv2d(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-    widened: bool,
-) {
+pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let groups = usize::from(conv.groups.get());
     let size = output.dtype.size();
     let group_channels = (usize::from(output.shape.c) / groups).max(1);
     let pixel_len = (usize::from(output.shape.c) * size).max(1);
-    let row_len = (usize::from(output.shape.w) * pixel_len).max(1);
     // Depthwise weights in the order [kh][kw][co] make the channels one block, whatever the groups.
     let run = match conv.weights.layout {
-        Layout::Hwo if widened => usize::from(output.shape.c).max(1),
+        Layout::Hwo => usize::from(output.shape.c).max(1),
         _ => group_channels,
     };
-    for (oy, row) in y.chunks_mut(row_len).enumerate() {
-        for (ox, pixel) in row.chunks_mut(pixel_len).enumerate() {
-            for (group, part) in pixel.chunks_mut(run * size).enumerate() {
-                for (block, out) in part.chunks_mut(BLOCK * size).enumerate() {
-                    let first = group * run + block * BLOCK;
-                    let mut best = [i32::MIN; BLOCK];
-                    let count = BLOCK.min(out.len() / size.max(1));
-                    if let Some(best) = best.get_mut(..count) {
-                        window(conv, input, x, [oy, ox], [first, group], best, widened);
-                        store(&conv.post, output.dtype, first, (best, 1), &[], out);
-                    }
-                }
+    let pool = conv.pool.unwrap_or(Window::ALONE);
+    let inner = Walk::over(&conv.window, pool.size[1]);
+    let mut walk = inner.scaled(pool.stride, output.shape.w);
+    for pixel in y.chunks_mut(pixel_len) {
+        let corner = walk.next();
+        for (group, part) in pixel.chunks_mut(run * size).enumerate() {
+            for (block, out) in part.chunks_mut(BLOCK * size).enumerate() {
+                let first = group * run + block * BLOCK;
+                let mut best = [i32::MIN; BLOCK];
+                let count = BLOCK.min(out.len() / size.max(1));
+                let best = best.get_mut(..count).unwrap_or_default();
+                window(conv, input, x, inner.from(corner), [first, group], best);
+                store(&conv.post, output.dtype, first, best, &[], out);
             }
         }
     }
 }
 
-/// Maximum over the pooling window of the accumulators of the channels from `first` on.
-#[inline(always)]
+/// Maximum over the pooling window, whose first position `inner` has, of the accumulators of the channels from `first` on.
 pub(super) fn window(
     conv: &Conv<'_>,
     input: Tensor,
     x: &[u8],
-    [oy, ox]: [usize; 2],
+    mut inner: Walk,
     [first, group]: [usize; 2],
     best: &mut [i32],
-    widened: bool,
 ) {
-    let (size, stride) = match conv.pool {
-        Some(pool) => (pool.size, pool.stride),
-        None => ([1, 1], [1, 1]),
-    };
-    for py in 0..usize::from(size[0]) {
-        let v = Span::of(&conv.window, 0, oy * usize::from(stride[0]) + py, input);
-        for px in 0..usize::from(size[1]) {
-            let h = Span::of(&conv.window, 1, ox * usize::from(stride[1]) + px, input);
-            match conv.weights.layout {
-                Layout::Hwo if widened => depthwise(conv, input, x, v, h, first, best),
-                _ if widened => rows(conv, input, x, v, h, first, group, best),
-                _ => runs(conv, input, x, v, h, first, group, best),
-            }
+    for _ in 0..conv
+        .pool
+        .map_or(1, |pool| u32::from(pool.size[0]) * u32::from(pool.size[1]))
+    {
+        let [v, h] = clip(inner.next(), conv.window.size, input.shape);
+        match conv.weights.layout {
+            Layout::Hwo => depthwise(conv, input, x, v, h, first, best),
+            _ => rows(conv, input, x, v, h, first, group, best),
         }
     }
 }
@@ -232,49 +219,6 @@ fn dot_pairs(x: &[i16], w: &[[u8; 2]]) -> [i32; 2] {
         second += i32::from(x) * i32::from(pair >> 8);
     }
     [first, second]
-}
-
-/// One map position; weights of one group, channel by channel.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
-fn runs(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    v: Span,
-    h: Span,
-    first: usize,
-    group: usize,
-    best: &mut [i32],
-) {
-    let ci = usize::from(input.shape.c);
-    let columns = usize::from(input.shape.w);
-    let kw = usize::from(conv.window.size[1]);
-    let groups = usize::from(conv.groups.get());
-    let depth = ci / groups;
-    // Values that lie side by side: those of a row, or one group's of a column.
-    let (count, len) = if groups == 1 {
-        (1, h.len * ci)
-    } else {
-        (h.len, depth)
-    };
-    let flip = centre(input.dtype);
-    for (j, best) in best.iter_mut().enumerate() {
-        let (w_first, step) = conv.weights.places(first + j);
-        let mut acc = bias_of(conv.bias, first + j);
-        for ky in 0..v.len {
-            for kx in 0..count {
-                let x_at = ((v.start + ky) * columns + h.start + kx) * ci + group * depth;
-                let w_at = w_first + ((v.skip + ky) * kw + h.skip + kx) * depth * step;
-                let weights = conv.weights.bytes.get(w_at..).unwrap_or_default();
-                let weights = weights.iter().step_by(step);
-                for (&value, &weight) in part(x, x_at, len).iter().zip(weights) {
-                    acc += widen_by(flip, value) * i32::from(weight as i8);
-                }
-            }
-        }
-        *best = acc.max(*best);
-    }
 }
 
 /// One map position; weights `[kh][kw][co]`, one output channel per input channel.

@@ -4,7 +4,8 @@
 //! tap's values, weights that are widened already, shifts. It is made once and serves all positions. A window that
 //! reaches over the border uses the rows and columns of the table whose taps lie in the map, so the inner loop knows no border.
 
-use super::{Span, bias_of, next};
+use super::bias_of;
+use super::walk::{Walk, clip};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::Layout;
@@ -228,11 +229,9 @@ pub(super) fn conv2d<D: Depthwise>(
         let quads = ((channels - first) / QUAD).min(most).max(1);
         done = first + QUAD * quads;
         table.fill::<D>(conv, input, first, quads);
-        let mut at = [0; 2];
+        let mut walk = Walk::over(&conv.window, output.shape.w);
         for pixel in y.chunks_exact_mut(channels.max(1)) {
-            let v = Span::of(&conv.window, 0, at[0], input);
-            let h = Span::of(&conv.window, 1, at[1], input);
-            at = next(at, usize::from(output.shape.w));
+            let [v, h] = clip(walk.next(), conv.window.size, input.shape);
             let start = (v.start * columns + h.start) * channels + first;
             // A whole window is one row of all taps.
             let (from, rows, columns) = if v.len == kh && h.len == kw {

@@ -76,7 +76,7 @@ pub(super) fn add(
         // The output may lie on an input.
         let mut bytes = [0; 4];
         let out = bytes.get_mut(..y.len()).unwrap_or_default();
-        store(&add.post, output.dtype, channel, (&[acc], 1), &[], out);
+        store(&add.post, output.dtype, channel, &[acc], &[], out);
         for (y, byte) in y.iter().zip(out) {
             y.set(*byte);
         }

@@ -15,13 +15,15 @@
 #[cfg(not(all(kernels = "lanes", target_arch = "arm")))]
 pub(super) mod twin;
 
-use super::{Span, bias_of, next, part, plain, requantize_plain, store};
+use super::finish::{Finish, Lane, RUN};
+use super::walk::{Corner, Span, Walk, clip};
+use super::{bias_of, part};
 use crate::op::{Conv, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Layout, SECTION};
 
 /// Output channels whose accumulators are kept at the same time; a multiple of 2.
-const BLOCK: usize = 64;
+const BLOCK: usize = RUN;
 
 /// Positions side by side.
 const WIDTH: usize = 4;
@@ -65,17 +67,6 @@ pub(super) trait Lanes {
     fn multiply(work: &mut Work<'_>);
     /// `sums[j] += sum_i x[i] * weights[i][j]`, over the shorter of both; x is i8 if `signed`, else u8.
     fn add1(signed: bool, x: &[u8], weights: &[[u8; 2]], sums: &mut [i32; 2]);
-    /// As [`super::requantize_plain`].
-    fn requantize(
-        sums: &[i32],
-        stride: usize,
-        bias: &[[u8; 4]],
-        shifts: &[u8],
-        signed: bool,
-        out: &mut [u8],
-    ) {
-        requantize_plain(sums, stride, bias, shifts, signed, out);
-    }
 }
 
 /// True for the layers that these kernels run: those in blocks of two channels with facts about the weights, or with so few
@@ -99,7 +90,6 @@ pub(super) fn conv2d<M: Lanes>(
     y: &mut [u8],
 ) {
     let channels = usize::from(output.shape.c);
-    let columns = usize::from(output.shape.w).max(1);
     let pixel_len = (channels * output.dtype.size()).max(1);
     let signed = input.dtype != DType::U8;
     let mut accs = [[0; WIDTH]; BLOCK];
@@ -110,75 +100,54 @@ pub(super) fn conv2d<M: Lanes>(
         input,
         output,
         x,
-        plain: plain(&conv.post, output.dtype),
+        finish: Finish::new(conv, output.dtype),
         signed,
         first: 0,
         count: 0,
         start: &mut start,
         accs: &mut accs,
         taps: &mut taps,
+        best: [0; BLOCK],
     };
-    // One or two positions that remain are cheaper one by one.
-    let single = match (conv.pool, y.len() / pixel_len % WIDTH) {
-        (None, single @ 1..=2) => single,
-        _ => 0,
-    };
+    let pool = conv.pool.unwrap_or(Window::ALONE);
+    // Positions of an output pixel.
+    let area = usize::from(pool.size[0]) * usize::from(pool.size[1]);
+    let mut inner = Walk::over(&conv.window, pool.size[1]);
     for first in (0..channels).step_by(BLOCK) {
         block.begin(first, BLOCK.min(channels - first));
-        if let Some(pool) = conv.pool {
-            let mut at = [0; 2];
-            for pixel in y.chunks_exact_mut(pixel_len) {
-                block.pooled::<M>(&pool, at);
-                block.store::<M>(0, pixel);
-                at = next(at, columns);
+        let mut walk = inner.scaled(pool.stride, output.shape.w);
+        let mut rest = &mut *y;
+        while !rest.is_empty() {
+            // One or two pixels that remain are cheaper one by one.
+            let pixels = match rest.len() / pixel_len {
+                _ if area > 1 => 1,
+                0..=2 => 1,
+                more => more.min(WIDTH),
+            };
+            let (now, later) = rest
+                .split_at_mut_checked(pixels * pixel_len)
+                .unwrap_or_default();
+            rest = later;
+            let mut positions = [[0; 2]; WIDTH];
+            if area > 1 {
+                inner = inner.from(walk.next());
+                for group in (0..area).step_by(WIDTH) {
+                    inner.take(&mut positions, area - group);
+                    block.run::<M>(&positions, Result::Maximum);
+                    if area > WIDTH {
+                        block.maximum(group == 0);
+                    }
+                }
+            } else if pixels == 1 {
+                block.one::<M>(walk.next());
+            } else {
+                walk.take(&mut positions, pixels);
+                block.run::<M>(&positions, Result::Sums);
             }
-            continue;
-        }
-        let fours = y.len() - single * pixel_len;
-        let (fours, singles) = y.split_at_mut_checked(fours).unwrap_or_default();
-        let mut at = [0; 2];
-        for pixels in fours.chunks_mut(WIDTH * pixel_len) {
-            let mut quad = Positions::new();
-            for _ in pixels.chunks_exact(pixel_len) {
-                quad.push(at);
-                at = next(at, columns);
-            }
-            block.run::<M>(&quad, Result::Sums);
-            for (p, pixel) in pixels.chunks_exact_mut(pixel_len).enumerate() {
-                block.store::<M>(p, pixel);
+            for (p, pixel) in now.chunks_mut(pixel_len).enumerate() {
+                block.store(p, pixel);
             }
         }
-        for pixel in singles.chunks_exact_mut(pixel_len) {
-            block.one::<M>(at);
-            block.store::<M>(0, pixel);
-            at = next(at, columns);
-        }
-    }
-}
-
-/// Up to four positions of the map before pooling.
-struct Positions {
-    at: [[usize; 2]; WIDTH],
-    len: usize,
-}
-
-impl Positions {
-    #[inline(always)]
-    fn new() -> Self {
-        Self {
-            at: [[0; 2]; WIDTH],
-            len: 0,
-        }
-    }
-
-    /// Adds a position; true if there is no room for another one. Unused places repeat the last position.
-    #[inline(always)]
-    fn push(&mut self, at: [usize; 2]) -> bool {
-        for place in self.at.iter_mut().skip(self.len) {
-            *place = at;
-        }
-        self.len += 1;
-        self.len >= WIDTH
     }
 }
 
@@ -188,8 +157,7 @@ struct Block<'a> {
     input: Tensor,
     output: Tensor,
     x: &'a [u8],
-    /// [`plain`].
-    plain: bool,
+    finish: Finish<'a>,
     /// The input is i8.
     signed: bool,
     first: usize,
@@ -198,6 +166,8 @@ struct Block<'a> {
     start: &'a mut [[u8; 4]; BLOCK],
     accs: &'a mut [[i32; WIDTH]; BLOCK],
     taps: &'a mut [Tap; SECTION],
+    /// Of the positions so far.
+    best: [i32; BLOCK],
 }
 
 impl Block<'_> {
@@ -211,48 +181,20 @@ impl Block<'_> {
         }
     }
 
-    /// The maximum over the positions of one pooling window, as the first accumulator of each channel.
-    #[inline(always)]
-    fn pooled<M: Lanes>(&mut self, pool: &Window, [row, column]: [usize; 2]) {
-        let [rows, columns] = pool.size.map(usize::from);
-        let [down, right] = pool.stride.map(usize::from);
-        let top = [row * down, column * right];
-        if rows * columns > WIDTH {
-            return self.wide::<M>([rows, columns], top);
-        }
-        let mut quad = Positions::new();
-        for y in 0..rows {
-            for x in 0..columns {
-                quad.push([top[0] + y, top[1] + x]);
+    /// Goes on with the maximum over the first accumulators of each channel, or begins.
+    fn maximum(&mut self, begin: bool) {
+        for (best, accs) in self.best.iter_mut().zip(&mut *self.accs) {
+            if begin {
+                *best = accs[0];
             }
-        }
-        self.run::<M>(&quad, Result::Maximum);
-    }
-
-    /// The same for a window of more than four positions.
-    #[inline(never)]
-    fn wide<M: Lanes>(&mut self, [rows, columns]: [usize; 2], [top, left]: [usize; 2]) {
-        let mut best = [i32::MIN; BLOCK];
-        let mut remaining = rows * columns;
-        let mut quad = Positions::new();
-        for y in 0..rows {
-            for x in 0..columns {
-                remaining -= 1;
-                if quad.push([top + y, left + x]) || remaining == 0 {
-                    self.run::<M>(&quad, Result::Maximum);
-                    for (best, accs) in best.iter_mut().zip(&mut *self.accs) {
-                        *best = accs[0].max(*best);
-                        accs[0] = *best;
-                    }
-                    quad = Positions::new();
-                }
-            }
+            *best = accs[0].max(*best);
+            accs[0] = *best;
         }
     }
 
     /// The sums of the block at these positions.
     #[inline(never)]
-    fn run<M: Lanes>(&mut self, positions: &Positions, result: Result) {
+    fn run<M: Lanes>(&mut self, positions: &[Corner; WIDTH], result: Result) {
         let conv = self.conv;
         let ci = usize::from(self.input.shape.c);
         let source = Source {
@@ -261,7 +203,7 @@ impl Block<'_> {
             columns: usize::from(self.input.shape.w),
             ci,
             row_len: usize::from(conv.window.size[1]) * ci,
-            places: positions.at.map(|at| place(conv, self.input, at)),
+            places: positions.map(|at| clip(at, conv.window.size, self.input.shape)),
         };
         let len = conv.weights.per_channel;
         let block = Layout::block(len);
@@ -297,12 +239,12 @@ impl Block<'_> {
 
     /// The sums of the block at one position, as the first accumulator of each channel.
     #[inline(never)]
-    fn one<M: Lanes>(&mut self, at: [usize; 2]) {
+    fn one<M: Lanes>(&mut self, at: Corner) {
         let conv = self.conv;
         let ci = usize::from(self.input.shape.c);
         let row_len = usize::from(conv.window.size[1]) * ci;
         let columns = usize::from(self.input.shape.w);
-        let [v, h] = place(conv, self.input, at);
+        let [v, h] = clip(at, conv.window.size, self.input.shape);
         let signed = self.signed;
         let blocks = conv.weights.blocks().skip(self.first / 2);
         let accs = self.accs.chunks_mut(2).take(self.count.div_ceil(2));
@@ -329,25 +271,14 @@ impl Block<'_> {
 
     /// Stores the sums of position `p` as the block's channels of a pixel.
     #[inline(never)]
-    fn store<M: Lanes>(&self, p: usize, pixel: &mut [u8]) {
-        let (post, dtype) = (&self.conv.post, self.output.dtype);
-        let from = self.first * dtype.size();
-        let (Some(out), Some(sums)) = (
-            pixel.get_mut(from..from + self.count * dtype.size()),
-            self.accs.as_flattened().get(p..),
-        ) else {
-            return;
-        };
-        if self.plain {
-            let shifts = match post.shifts {
-                [_] => Some(post.shifts),
-                all => all.get(self.first..),
-            };
-            let signed = dtype != DType::U8;
-            let shifts = shifts.unwrap_or_default();
-            return M::requantize(sums, WIDTH, self.start, shifts, signed, out);
-        }
-        store(post, dtype, self.first, (sums, WIDTH), self.start, out);
+    fn store(&self, p: usize, pixel: &mut [u8]) {
+        let size = self.output.dtype.size();
+        let from = self.first * size;
+        let out = pixel
+            .get_mut(from..from + self.count * size)
+            .unwrap_or_default();
+        self.finish
+            .store(self.first, &*self.accs, Lane::At(p), &*self.start, out);
     }
 }
 
@@ -357,18 +288,6 @@ fn centre(conv: &Conv<'_>, signed: bool, channel: usize) -> i32 {
         Some(facts) if !signed => 128 * facts.sum(channel),
         _ => 0,
     }
-}
-
-/// Rows and columns of the window of a map position.
-#[inline(always)]
-fn place(conv: &Conv<'_>, input: Tensor, [row, column]: [usize; 2]) -> [Span; 2] {
-    let [kh, kw] = conv.window.size;
-    let [down, right] = conv.window.stride;
-    let [above, before] = conv.window.pad;
-    [
-        Span::new(row, kh, down, above, input.shape.h),
-        Span::new(column, kw, right, before, input.shape.w),
-    ]
 }
 
 /// The windows of four positions.

@@ -2,23 +2,27 @@
 
 #[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
 mod asm;
+#[cfg(any(feature = "encode", kernels = "portable"))]
 mod conv;
 #[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
 mod depthwise;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
 mod dsp;
 mod elementwise;
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+mod finish;
+#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
+mod grouped;
 #[cfg(any(feature = "encode", kernels = "lanes"))]
 mod lanes;
 mod pool;
+mod walk;
 mod winograd;
 
 use core::cell::Cell;
 
 use crate::fixed::requantize;
-#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
-use crate::fixed::{round_right, saturate};
-use crate::op::{Kind, Op, Post, Tensor, Window};
+use crate::op::{Kind, Op, Post, Tensor};
 use crate::shape::DType;
 #[cfg(any(feature = "encode", kernels = "dsp"))]
 use crate::weight::Layout;
@@ -77,10 +81,6 @@ impl Kernels {
 /// Output channels whose accumulators are kept at the same time.
 const BLOCK: usize = 16;
 
-/// Whether this build has the portable convolution that widens windows for 16 channels at a time: it is fast, but beside another
-/// set of kernels it would be large and rarely run.
-const WIDENED: bool = cfg!(any(feature = "encode", kernels = "portable"));
-
 /// A stored byte as a number.
 #[inline(always)]
 fn widen(dtype: DType, byte: u8) -> i32 {
@@ -106,6 +106,10 @@ fn widen_by(centre: u8, byte: u8) -> i32 {
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
+    if let Kind::Affine(_) | Kind::Add(_) | Kind::Table(_) = op.kind {
+        return elementwise(op, arena);
+    }
+    let (x, y) = input_output(arena, input, output)?;
     let flat;
     let layer = match &op.kind {
         Kind::Conv(conv) => conv,
@@ -113,10 +117,11 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
             flat = dense.as_conv(input.shape);
             &flat
         }
-        _ => return portable(op, arena),
+        kind => {
+            pool::pool(kind, input, x, output, y);
+            return Some(());
+        }
     };
-    let (x, y) = input_output(arena, input, output)?;
-    let widened = WIDENED && kernels == Kernels::Portable;
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]
         Kernels::Lanes if lanes::runs(layer) => {
@@ -138,10 +143,13 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         Kernels::Dsp if dsp::winograd::runs(layer) => {
             dsp::winograd::conv2d::<DspCore>(layer, input, x, output, y);
         }
-        _ if layer.weights.transformed() => winograd::direct(layer, input, x, output, y, widened),
-        _ => {
-            conv::conv2d(layer, input, x, output, y, widened);
-        }
+        _ if layer.weights.transformed() => winograd::direct(layer, input, x, output, y),
+        #[cfg(feature = "encode")]
+        Kernels::Portable => conv::conv2d(layer, input, x, output, y),
+        #[cfg(any(feature = "encode", not(kernels = "portable")))]
+        _ => grouped::conv2d(layer, input, x, output, y),
+        #[cfg(not(any(feature = "encode", not(kernels = "portable"))))]
+        _ => conv::conv2d(layer, input, x, output, y),
     }
     Some(())
 }
@@ -158,69 +166,54 @@ pub(crate) fn buffer_bytes(transformed: bool) -> usize {
 
 /// What an operator reads and writes, where these lie apart.
 fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8], &mut [u8])> {
-    let (x, y) = (input.range(), output.range());
-    let middle = x.start.max(y.start);
-    let (low, high) = arena.split_at_mut_checked(middle)?;
-    let shifted = ..(if x.start < y.start { y.end } else { x.end }).checked_sub(middle)?;
-    Some(if x.start < y.start {
-        (low.get(x)?, high.get_mut(shifted)?)
+    let ordered = input.offset < output.offset;
+    let (first, second) = if ordered {
+        (input, output)
     } else {
-        (high.get(shifted)?, low.get_mut(y)?)
-    })
+        (output, input)
+    };
+    let (low, high) = arena.split_at_mut_checked(second.offset)?;
+    let low = low.get_mut(first.offset..)?.get_mut(..first.bytes())?;
+    let high = high.get_mut(..second.bytes())?;
+    Some(if ordered { (low, high) } else { (high, low) })
 }
 
-/// The operators without weights.
+/// The operators that may work in place.
 #[inline(never)]
-fn portable(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
+fn elementwise(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     let (input, output) = (op.input, op.output);
+    let arena = Cell::from_mut(arena).as_slice_of_cells();
+    let (x, y) = (arena.get(input.range())?, arena.get(output.range())?);
     match &op.kind {
-        Kind::MaxPool(window) => {
-            let (x, y) = input_output(arena, input, output)?;
-            pool::max_pool(window, input, x, output, y);
+        Kind::Affine(affine) => elementwise::affine(affine, input, x, output.dtype, y),
+        Kind::Table(table) => elementwise::table(table, x, y),
+        Kind::Add(add) => {
+            let second = arena.get(add.b.range())?;
+            elementwise::add(add, input, [x, second], output, y);
         }
-        Kind::AvgPool(pool) => {
-            let (x, y) = input_output(arena, input, output)?;
-            pool::avg_pool(pool, input, x, output, y);
-        }
-        kind => {
-            // These may work in place.
-            let arena = Cell::from_mut(arena).as_slice_of_cells();
-            let (x, y) = (arena.get(input.range())?, arena.get(output.range())?);
-            match kind {
-                Kind::Affine(affine) => elementwise::affine(affine, input, x, output.dtype, y),
-                Kind::Table(table) => elementwise::table(table, x, y),
-                Kind::Add(add) => {
-                    let second = arena.get(add.b.range())?;
-                    elementwise::add(add, input, [x, second], output, y);
-                }
-                Kind::Conv(_) | Kind::Dense(_) | Kind::MaxPool(_) | Kind::AvgPool(_) => {}
-            }
-        }
+        Kind::Conv(_) | Kind::Dense(_) | Kind::MaxPool(_) | Kind::AvgPool(_) => {}
     }
     Some(())
 }
 
-/// Stores the sums of the output channels from `first` on, `stride` apart, plus their biases if there are some: requantized bytes,
-/// or i32, little-endian.
+/// Stores the sums of the output channels from `first` on, plus their biases if there are some: requantized bytes, or i32,
+/// little-endian.
 #[inline(never)]
 fn store(
     post: &Post<'_>,
     dtype: DType,
     first: usize,
-    (sums, stride): (&[i32], usize),
+    sums: &[i32],
     bias: &[[u8; 4]],
     out: &mut [u8],
 ) {
-    let mut rest = sums;
-    let mut biases = bias.iter();
-    let mut next = || {
-        let sum = rest.first().copied().unwrap_or(0);
-        rest = rest.get(stride..).unwrap_or_default();
-        sum + biases.next().map_or(0, |bias| i32::from_le_bytes(*bias))
-    };
+    let accs = sums
+        .iter()
+        .enumerate()
+        .map(|(i, sum)| sum + bias_of(bias, i));
     if dtype == DType::I32 {
-        for out in out.as_chunks_mut::<4>().0 {
-            *out = next().to_le_bytes();
+        for (out, acc) in out.as_chunks_mut::<4>().0.iter_mut().zip(accs) {
+            *out = acc.to_le_bytes();
         }
         return;
     }
@@ -235,42 +228,12 @@ fn store(
     }
     .iter();
     let mut shift = 0;
-    for out in out {
+    for (out, acc) in out.iter_mut().zip(accs) {
         shift = shifts.next().copied().unwrap_or(shift);
-        *out = requantize(next(), shift as i8, range);
+        *out = requantize(acc, shift as i8, range);
         if let Some(table) = post.table {
             *out = *table.get(usize::from(*out)).unwrap_or(&0);
         }
-    }
-}
-
-/// True if a layer's requantization shifts right by 1 to 31 bits, without a table.
-fn plain(post: &Post<'_>, dtype: DType) -> bool {
-    dtype != DType::I32 && post.table.is_none() && post.shifts.iter().all(|&shift| shift as i8 > 0)
-}
-
-/// `out[i] = saturate(round_half_even((sums[i * stride] + bias[i]) * 2^-shifts[i]))`, to i8 if `signed`, else to u8, over the
-/// shortest of all; one shift serves all channels. Shifts are 1..=31.
-#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
-fn requantize_plain(
-    sums: &[i32],
-    stride: usize,
-    bias: &[[u8; 4]],
-    shifts: &[u8],
-    signed: bool,
-    out: &mut [u8],
-) {
-    let mut each = shifts.iter();
-    let mut last = None;
-    let sums = sums.iter().step_by(stride.max(1));
-    for ((sum, bias), out) in sums.zip(bias).zip(out) {
-        last = match each.next() {
-            None if shifts.len() == 1 => last,
-            next => next,
-        };
-        let Some(shift) = last else { return };
-        let acc = sum.wrapping_add(i32::from_le_bytes(*bias));
-        *out = saturate(round_right(acc, u32::from(*shift)), signed);
     }
 }
 
@@ -286,58 +249,8 @@ fn part(bytes: &[u8], start: usize, len: usize) -> &[u8] {
     }
 }
 
-/// The position after `at` in a map with this many columns.
-#[cfg(any(feature = "encode", kernels = "dsp", kernels = "lanes"))]
-#[inline(always)]
-fn next([row, column]: [usize; 2], columns: usize) -> [usize; 2] {
-    if column + 1 < columns {
-        [row, column + 1]
-    } else {
-        [row + 1, 0]
-    }
-}
-
 /// The bias of a channel.
 #[inline(always)]
 fn bias_of(bias: &[[u8; 4]], channel: usize) -> i32 {
     bias.get(channel).map_or(0, |b| i32::from_le_bytes(*b))
-}
-
-/// The part of a window along one axis that lies in the map.
-#[derive(Clone, Copy)]
-struct Span {
-    /// First row or column of the map.
-    start: usize,
-    /// First row or column of the window.
-    skip: usize,
-    /// Number of rows or columns.
-    len: usize,
-}
-
-impl Span {
-    /// Window `index` along an axis (0 rows, 1 columns) of a map.
-    fn of(window: &Window, axis: usize, index: usize, map: Tensor) -> Self {
-        let limits = [map.shape.h, map.shape.w];
-        let axis = axis % 2;
-        Self::new(
-            index,
-            window.size[axis],
-            window.stride[axis],
-            window.pad[axis],
-            limits[axis],
-        )
-    }
-
-    /// Window `index` of `size` and `stride` over a map of `limit` rows or columns with `pad` before it.
-    #[inline(always)]
-    fn new(index: usize, size: u16, stride: u16, pad: u8, limit: u16) -> Self {
-        let begin = index * usize::from(stride);
-        let pad = usize::from(pad);
-        let skip = pad.saturating_sub(begin);
-        let start = begin.saturating_sub(pad);
-        let len = usize::from(size)
-            .saturating_sub(skip)
-            .min(usize::from(limit).saturating_sub(start));
-        Self { start, skip, len }
-    }
 }

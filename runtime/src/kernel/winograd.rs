@@ -2,8 +2,13 @@
 //!
 //! [`direct`] recovers the weights and runs the portable kernel with them: the definition of what such a layer computes.
 
-use super::{conv::window, store};
-use crate::op::{Conv, Tensor};
+#[cfg(any(feature = "encode", kernels = "portable"))]
+use super::conv::window;
+#[cfg(not(any(feature = "encode", kernels = "portable")))]
+use super::grouped::window;
+use super::store;
+use super::walk::Walk;
+use crate::op::{Conv, Tensor, Window};
 use crate::weight::winograd::{INPUTS_MAX, QUAD, TAPS, kernel, kernels};
 use crate::weight::{Layout, Weights};
 
@@ -12,18 +17,12 @@ const TAPS_MAX: usize = TAPS * INPUTS_MAX as usize;
 
 /// As [`super::conv::conv2d`], four output channels after another, whose weights are recovered first.
 #[inline(never)]
-pub(super) fn direct(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-    widened: bool,
-) {
+pub(super) fn direct(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
     let weights = &conv.weights;
     let (channels, size) = (usize::from(output.shape.c), output.dtype.size());
     let pixel_len = (channels * size).max(1);
-    let columns = usize::from(output.shape.w).max(1);
+    let pool = conv.pool.unwrap_or(Window::ALONE);
+    let inner = Walk::over(&conv.window, pool.size[1]);
     let mut recovered = [0; QUAD * TAPS_MAX];
     for first in (0..channels).step_by(QUAD) {
         let count = QUAD.min(channels - first);
@@ -39,13 +38,14 @@ pub(super) fn direct(
             bias: conv.bias.get(first..).unwrap_or_default(),
             ..*conv
         };
-        for (i, pixel) in y.chunks_mut(pixel_len).enumerate() {
+        let mut walk = inner.scaled(pool.stride, output.shape.w);
+        for pixel in y.chunks_mut(pixel_len) {
+            let corner = walk.next();
             let mut best = [i32::MIN; QUAD];
             let at = first * size..(first + count) * size;
             if let (Some(best), Some(out)) = (best.get_mut(..count), pixel.get_mut(at)) {
-                let position = [i / columns, i % columns];
-                window(&layer, input, x, position, [0, 0], best, widened);
-                store(&conv.post, output.dtype, first, (best, 1), &[], out);
+                window(&layer, input, x, inner.from(corner), [0, 0], best);
+                store(&conv.post, output.dtype, first, best, &[], out);
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use core::arch::naked_asm;
 
-use crate::kernel::dsp::{Dsp, Offsets};
+use crate::kernel::dsp::{Dsp, Offsets, Sums};
 
 /// The core's own instructions.
 pub(in crate::kernel) struct Core;
@@ -55,125 +55,81 @@ macro_rules! steps4 {
     };
 }
 
-/// `steps` >= 1 words of weights per block.
+/// The sums of blocks of two channels at four positions. `steps` >= 1 words of weights per block. If `add`, one block, which
+/// is added to its sums.
 ///
 /// # Safety
-/// `acts` points to `4 * steps` words, `weights` to `steps * blocks` words, `maxima` to `blocks` >= 1 pairs of i32.
+/// `acts` points to `4 * steps` words, `weights` to `steps` words for each block, `sums` to `end` to those of one or more blocks,
+/// of one if `add` is not 0.
 #[unsafe(naked)]
-unsafe extern "C" fn max4(
+unsafe extern "C" fn blocks4(
     acts: *const [u32; 4],
     weights: *const [u8; 4],
     steps: usize,
-    maxima: *mut [i32; 2],
-    end: *mut [i32; 2],
+    sums: *mut Sums,
+    end: *mut Sums,
+    add: usize,
 ) {
     naked_asm!(
         extension!(),
         "push {{r4-r11, lr}}",
-        "sub sp, #24",
-        // [sp]: end of the block's weights, 4: activations, 8: bytes of a block, 12: entry of the loop, 16: maxima.
-        "lsl r12, r2, #2",
-        "strd r0, r12, [sp, #4]",
-        "str r3, [sp, #16]",
-        // The loop begins after the first step, with so many steps that a multiple of eight remains; or at its end.
+        "sub sp, #20",
+        // [sp]: end of the activations, 4: activations, 8: entry of the loop, 12: sums, 16: end, 56: end, 60: add.
+        "add r12, r0, r2, lsl #4",
+        "strd r12, r0, [sp]",
+        "ldr r12, [sp, #56]",
+        "strd r3, r12, [sp, #12]",
+        // Without sums to add to, the first step sets them. The loop is entered so that a multiple of eight steps remains;
+        // at its end if none does.
+        "ldr r4, [sp, #60]",
+        "adds r2, r2, r4",
         "rsb r12, r2, #1",
         "and r12, r12, #7",
-        "cmp r2, #1",
+        "subs r2, #1",
         "it eq",
         "moveq r12, #8",
         "mov r2, #52",
-        "adr.w r3, 3f",
-        "mla r12, r12, r2, r3",
+        "adr.w r5, 3f",
+        "mla r12, r12, r2, r5",
         "orr r12, r12, #1",
-        "str r12, [sp, #12]",
+        "str r12, [sp, #8]",
+        "cbz r4, 2f",
+        "ldm r3, {{r4-r11}}",
+        "ldr pc, [sp, #8]",
         "2:",
-        "ldrd r0, r12, [sp, #4]",
-        "add r12, r12, r1",
-        "str r12, [sp]",
+        "ldr r0, [sp, #4]",
         step4!("smuad", "", "", "", "", "", "", "", ""),
-        "ldr pc, [sp, #12]",
+        "ldr pc, [sp, #8]",
         ".p2align 2",
         "3:",
         steps4!(),
         "ldr r12, [sp]",
-        "cmp r1, r12",
+        "cmp r0, r12",
         "bne 3b",
-        "ldr r3, [sp, #16]",
-        "cmp r4, r5",
-        "it lt",
-        "movlt r4, r5",
-        "cmp r6, r7",
-        "it lt",
-        "movlt r6, r7",
-        "cmp r4, r6",
-        "it lt",
-        "movlt r4, r6",
-        "cmp r8, r9",
-        "it lt",
-        "movlt r8, r9",
-        "cmp r10, r11",
-        "it lt",
-        "movlt r10, r11",
-        "cmp r8, r10",
-        "it lt",
-        "movlt r8, r10",
-        "stm r3!, {{r4, r8}}",
-        "str r3, [sp, #16]",
-        "ldr r12, [sp, #60]",
+        "ldrd r3, r12, [sp, #12]",
+        "stm r3!, {{r4-r11}}",
+        "str r3, [sp, #12]",
         "cmp r3, r12",
         "bne 2b",
-        "add sp, #24",
+        "add sp, #20",
         "pop {{r4-r11, pc}}",
     )
 }
 
 /// # Safety
-/// `acts` points to `4 * steps` words, `weights` to `steps` >= 1 words, `sums` to the sums of one block.
-#[unsafe(naked)]
-unsafe extern "C" fn add4(
-    acts: *const [u32; 4],
-    weights: *const [u8; 4],
-    steps: usize,
-    sums: *mut [[i32; 4]; 2],
-) {
-    naked_asm!(
-        extension!(),
-        "push {{r4-r11, lr}}",
-        "add r12, r1, r2, lsl #2",
-        "push {{r3, r12}}",
-        "ldm r3, {{r4-r11}}",
-        "rsb r2, r2, #0",
-        "and r2, r2, #7",
-        "mov r12, #52",
-        "adr.w r3, 3f",
-        "mla r12, r2, r12, r3",
-        "orr r12, r12, #1",
-        "bx r12",
-        ".p2align 2",
-        "3:",
-        steps4!(),
-        "ldr r12, [sp, #4]",
-        "cmp r1, r12",
-        "bne 3b",
-        "pop {{r3, r12}}",
-        "stm r3, {{r4-r11}}",
-        "pop {{r4-r11, pc}}",
-    )
-}
-
-/// # Safety
-/// `acts` and `weights` point to `steps` words each, `sums` to two i32.
+/// `acts` and `weights` point to `steps` words each, `sums` to the sums of one block.
 #[unsafe(naked)]
 unsafe extern "C" fn add1(
     acts: *const u32,
     weights: *const [u8; 4],
     steps: usize,
-    sums: *mut [i32; 2],
+    sums: *mut Sums,
 ) {
     naked_asm!(
         extension!(),
         "push {{r3-r9, lr}}",
-        "ldrd r4, r5, [r3]",
+        "ldr r4, [r3]",
+        "ldr r5, [r3, #16]",
         "lsrs r3, r2, #2",
         "beq 3f",
         ".p2align 2",
@@ -207,7 +163,8 @@ unsafe extern "C" fn add1(
         "bne 4b",
         "5:",
         "pop {{r3}}",
-        "strd r4, r5, [r3]",
+        "str r4, [r3]",
+        "str r5, [r3, #16]",
         "pop {{r4-r9, pc}}",
     )
 }
@@ -233,34 +190,53 @@ macro_rules! widen4 {
 }
 
 macro_rules! widen {
-    ($name:ident, $extend:literal, $stride:literal) => {
+    ($name:ident, $load:literal, $extend:literal, $stride:literal) => {
+        /// `odd`: 1 if the first value is the high half of its word, else 0.
+        ///
         /// # Safety
-        /// `bytes` points to `count` >= 1 groups of four bytes; `words` to the first of `2 * count` words, so many bytes apart.
+        /// `values` points to `count` >= 1 bytes, `words` to the first of `(odd + count) / 2` words, rounded up, so many bytes apart.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(bytes: *const [u8; 4], count: usize, words: *mut u32) {
+        unsafe extern "C" fn $name(values: *const u8, count: usize, words: *mut u32, odd: usize) {
             naked_asm!(
                 extension!(),
                 "push {{r4, lr}}",
-                "lsrs r1, r1, #1",
-                "bcc 2f",
-                widen4!($extend, $stride),
-                "cbz r1, 3f",
-                "2:",
-                widen4!($extend, $stride),
-                widen4!($extend, $stride),
+                "cbz r3, 2f",
+                concat!($load, " r3, [r0], #1"),
+                "strh r3, [r2, #2]",
+                concat!("adds r2, #", $stride),
                 "subs r1, #1",
-                "bne 2b",
+                "2:",
+                "subs r1, #8",
+                "blo 4f",
                 "3:",
+                widen4!($extend, $stride),
+                widen4!($extend, $stride),
+                "subs r1, #8",
+                "bhs 3b",
+                "4:",
+                "adds r1, #8",
+                "beq 6f",
+                "5:",
+                concat!($load, " r3, [r0], #1"),
+                "strh r3, [r2]",
+                "subs r1, #1",
+                "beq 6f",
+                concat!($load, " r3, [r0], #1"),
+                "strh r3, [r2, #2]",
+                concat!("adds r2, #", $stride),
+                "subs r1, #1",
+                "bne 5b",
+                "6:",
                 "pop {{r4, pc}}",
             )
         }
     };
 }
 
-widen!(widen_unsigned, "uxtb16", "16");
-widen!(widen_signed, "sxtb16", "16");
-widen!(widen_unsigned_alone, "uxtb16", "4");
-widen!(widen_signed_alone, "sxtb16", "4");
+widen!(widen_unsigned, "ldrb", "uxtb16", "16");
+widen!(widen_signed, "ldrsb", "sxtb16", "16");
+widen!(widen_unsigned_alone, "ldrb", "uxtb16", "4");
+widen!(widen_signed_alone, "ldrsb", "sxtb16", "4");
 
 /// One pair of offsets, one position: 4 instructions.
 macro_rules! pair {
@@ -283,19 +259,25 @@ macro_rules! pair {
 macro_rules! list4 {
     ($name:ident, $load:literal) => {
         /// # Safety
-        /// `offsets` points to `count` >= 1 pairs; each of them is an index of all four slices that `values` points to; `words`
-        /// points to `count` groups of four words.
+        /// `offsets` points to `count` >= 1 pairs; `values`, which `starts` are indices of, has all of them after each start;
+        /// `words` points to `count` groups of four words.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(
-            values: *const [*const u8; 4],
+            values: *const u8,
             offsets: *const [u16; 2],
             count: usize,
             words: *mut [u32; 4],
+            starts: *const [usize; 4],
         ) {
             naked_asm!(
                 extension!(),
                 "push {{r4-r9, lr}}",
-                "ldm r0, {{r4-r7}}",
+                "ldr r4, [sp, #28]",
+                "ldm r4, {{r4-r7}}",
+                "add r4, r4, r0",
+                "add r5, r5, r0",
+                "add r6, r6, r0",
+                "add r7, r7, r0",
                 ".p2align 2",
                 "2:",
                 "ldrh r8, [r1], #2",
@@ -317,79 +299,94 @@ list4!(list4_signed, "ldrsb");
 
 impl Dsp for Core {
     #[inline(always)]
-    fn list4(signed: bool, values: [&[u8]; 4], offsets: &Offsets, words: &mut [[u32; 4]]) {
+    fn list4(
+        signed: bool,
+        values: &[u8],
+        starts: &[usize; 4],
+        offsets: &Offsets,
+        words: &mut [[u32; 4]],
+    ) {
         let pairs = offsets.pairs();
         let count = pairs.len().min(words.len());
-        let reach = offsets.reach();
-        if count == 0 || values.iter().any(|values| values.len() < reach) {
+        let Some(last) = values.len().checked_sub(offsets.reach()) else {
+            return;
+        };
+        if count == 0 || starts.iter().any(|&start| start > last) {
             return;
         }
         let list = if signed { list4_signed } else { list4_unsigned };
-        let values = values.map(<[u8]>::as_ptr);
-        // SAFETY: offsets are below `reach`, which no slice falls short of; `count` >= 1 pairs and groups of words are there.
-        unsafe { list(&raw const values, pairs.as_ptr(), count, words.as_mut_ptr()) }
+        let (values, words) = (values.as_ptr(), words.as_mut_ptr());
+        // SAFETY: offsets are below `reach`, which fits after each start; `count` >= 1 pairs and groups of words are there.
+        unsafe { list(values, pairs.as_ptr(), count, words, starts) }
     }
 
     #[inline(always)]
-    fn requantize(
-        sums: &[i32],
-        stride: usize,
-        bias: &[[u8; 4]],
-        shifts: &[u8],
-        signed: bool,
-        out: &mut [u8],
-    ) {
-        super::requantize(sums, stride, bias, shifts, signed, out);
-    }
-
-    #[inline(always)]
-    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [u32], stride: usize) {
-        let (count, widen): (_, unsafe extern "C" fn(_, _, _)) = match (stride, signed) {
-            (1, false) => (words.len() / 2, widen_unsigned_alone),
-            (1, true) => (words.len() / 2, widen_signed_alone),
-            (4, false) => ((words.len() + 3) / 8, widen_unsigned),
-            (4, true) => ((words.len() + 3) / 8, widen_signed),
+    fn widen(signed: bool, values: &[u8], (words, stride): (&mut [u32], usize), at: usize) {
+        let widen = match (stride, signed) {
+            (1, false) => widen_unsigned_alone,
+            (1, true) => widen_signed_alone,
+            (4, false) => widen_unsigned,
+            (4, true) => widen_signed,
             _ => return,
         };
-        let count = bytes.len().min(count);
-        if count == 0 {
+        let (odd, count) = (at % 2, values.len());
+        let Some(words) = words.get_mut(at / 2 * stride..) else {
+            return;
+        };
+        if count == 0 || (odd + count - 1) / 2 * stride >= words.len() {
             return;
         }
-        // SAFETY: `count` >= 1 words of bytes are there, and `2 * count` words `stride` apart, the last of them with index
-        // `(2 * count - 1) * stride < words.len()`.
-        unsafe { widen(bytes.as_ptr(), count, words.as_mut_ptr()) }
+        // SAFETY: `count` >= 1 values are there, and words up to the last one's, `stride` apart.
+        unsafe { widen(values.as_ptr(), count, words.as_mut_ptr(), odd) }
     }
 
     #[inline(always)]
-    fn max4(acts: &[[u32; 4]], weights: &[[u8; 4]], maxima: &mut [[i32; 2]]) {
+    fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]) {
         let steps = acts.len();
         if steps == 0 {
             return;
         }
-        let blocks = maxima.len().min(weights.len() / steps);
-        if blocks == 0 {
-            return;
-        }
-        let maxima = maxima.as_mut_ptr_range();
-        // SAFETY: `steps` elements of `acts`, `steps * blocks` <= `weights.len()` words and 1..=`maxima.len()` pairs are there.
-        unsafe {
-            let end = maxima.start.add(blocks);
-            max4(acts.as_ptr(), weights.as_ptr(), steps, maxima.start, end);
+        let blocks = sums.len().min(weights.len() / steps);
+        if let Some(sums) = sums.get_mut(..blocks)
+            && !sums.is_empty()
+        {
+            let sums = sums.as_mut_ptr_range();
+            // SAFETY: `steps` elements of `acts` and `steps` words for each of `blocks` >= 1 sums are there.
+            unsafe {
+                blocks4(
+                    acts.as_ptr(),
+                    weights.as_ptr(),
+                    steps,
+                    sums.start,
+                    sums.end,
+                    0,
+                )
+            }
         }
     }
 
     #[inline(always)]
-    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [[i32; 4]; 2]) {
+    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
         let steps = acts.len().min(weights.len());
         if steps == 0 {
             return;
         }
-        // SAFETY: both slices have `steps` >= 1 elements.
-        unsafe { add4(acts.as_ptr(), weights.as_ptr(), steps, sums) }
+        let sums = core::slice::from_mut(sums).as_mut_ptr_range();
+        // SAFETY: both slices have `steps` >= 1 elements, and there is one block.
+        unsafe {
+            blocks4(
+                acts.as_ptr(),
+                weights.as_ptr(),
+                steps,
+                sums.start,
+                sums.end,
+                1,
+            )
+        }
     }
 
     #[inline(always)]
-    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut [i32; 2]) {
+    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut Sums) {
         let steps = acts.len().min(weights.len());
         // SAFETY: both slices have `steps` elements.
         unsafe { add1(acts.as_ptr(), weights.as_ptr(), steps, sums) }

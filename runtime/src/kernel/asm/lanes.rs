@@ -58,18 +58,6 @@ impl Lanes for Core {
         // SAFETY: both slices have `count` elements.
         unsafe { add(x.as_ptr(), weights.as_ptr(), count, sums) }
     }
-
-    #[inline(always)]
-    fn requantize(
-        sums: &[i32],
-        stride: usize,
-        bias: &[[u8; 4]],
-        shifts: &[u8],
-        signed: bool,
-        out: &mut [u8],
-    ) {
-        super::requantize(sums, stride, bias, shifts, signed, out);
-    }
 }
 
 /// What [`lanes`] reads; it changes some fields in its own copy.

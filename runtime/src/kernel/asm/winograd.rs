@@ -264,51 +264,7 @@ macro_rules! second_row {
 }
 
 /// # Safety
-/// `products` points to [`Products`], `sums` to four sums of the first tile; those of the second lie 256 bytes further.
-#[unsafe(naked)]
-unsafe extern "C" fn maximum(products: *const Products, sums: *mut i32) {
-    naked_asm!(
-        "push {{r4-r11, lr}}",
-        "add r2, r1, #16",
-        "push {{r2}}",
-        "2:",
-        first_row!(),
-        "cmp r4, r6",
-        "ite lt",
-        "movlt r12, r6",
-        "movge r12, r4",
-        "cmp r5, r7",
-        "ite lt",
-        "movlt lr, r7",
-        "movge lr, r5",
-        second_row!(),
-        "cmp r12, r4",
-        "it lt",
-        "movlt r12, r4",
-        "cmp lr, r5",
-        "it lt",
-        "movlt lr, r5",
-        "cmp r12, r6",
-        "it lt",
-        "movlt r12, r6",
-        "cmp lr, r7",
-        "it lt",
-        "movlt lr, r7",
-        "asr r12, r12, #2",
-        "asr lr, lr, #2",
-        "str lr, [r1, #256]",
-        "str r12, [r1], #4",
-        "adds r0, #8",
-        "ldr r2, [sp]",
-        "cmp r1, r2",
-        "bne 2b",
-        "pop {{r2}}",
-        "pop {{r4-r11, pc}}",
-    )
-}
-
-/// # Safety
-/// As [`maximum`], with sixteen sums of each tile.
+/// `products` points to [`Products`], `sums` to sixteen sums of the first tile; those of the second lie 256 bytes further.
 #[unsafe(naked)]
 unsafe extern "C" fn positions(products: *const Products, sums: *mut i32) {
     naked_asm!(
@@ -394,17 +350,13 @@ impl Winograd for Core {
     }
 
     #[inline(always)]
-    fn sums(products: &Products, pool: bool, sums: &mut Sums, at: usize) {
-        let (routine, count): (unsafe extern "C" fn(_, _), _) = if pool {
-            (maximum, QUAD)
-        } else {
-            (positions, 4 * QUAD)
-        };
-        if at > PITCH / 4 - count {
+    fn sums(products: &Products, sums: &mut Sums, at: usize) {
+        let [first, _] = sums;
+        if at > first.len() - QUAD {
             return;
         }
-        let sums = sums.as_mut_ptr().cast::<i32>().wrapping_add(at);
-        // SAFETY: `count` sums of each tile are there.
-        unsafe { routine(products, sums) }
+        let first = sums.as_mut_ptr().cast::<i32>().wrapping_add(4 * at);
+        // SAFETY: four sums of four channels of each tile are there.
+        unsafe { positions(products, first) }
     }
 }

@@ -11,26 +11,27 @@ pub(in crate::kernel) struct Offsets {
 }
 
 impl Offsets {
-    /// No values.
-    pub(super) const NONE: Self = Self {
-        list: [[0; 2]; LIST / 2],
-        count: 0,
-        reach: 0,
-    };
-
     /// `rows` runs of `run` values, `pitch` apart; an odd number of values is filled up with offset 0.
     /// None if they are too many or too far away.
     pub(super) fn new(rows: usize, run: usize, pitch: usize) -> Self {
-        let mut new = Self::NONE;
+        let mut new = Self {
+            list: [[0; 2]; LIST / 2],
+            count: 0,
+            reach: 0,
+        };
         let len = rows * run;
-        let last = rows.saturating_sub(1) * pitch + run;
-        if len > LIST || last > usize::from(u16::MAX) {
+        if len > LIST || rows * pitch > usize::from(u16::MAX) {
             return new;
         }
-        let offsets = (0..rows).flat_map(|row| row * pitch..row * pitch + run);
-        for (place, offset) in new.list.as_flattened_mut().iter_mut().zip(offsets) {
-            *place = offset as u16;
-            new.reach = new.reach.max(usize::from(*place) + 1);
+        let (mut row, mut column) = (0, 0);
+        for place in new.list.as_flattened_mut().iter_mut().take(len) {
+            let offset = (row + column) as u16;
+            *place = offset;
+            new.reach = usize::from(offset) + 1;
+            column += 1;
+            if column == run {
+                (row, column) = (row + pitch, 0);
+            }
         }
         new.count = len.div_ceil(2);
         new

@@ -1,15 +1,10 @@
 //! The DSP routines in plain Rust, instruction by instruction: the host runs the loops of a Cortex-M core with it.
 
-use super::{Dsp, Offsets};
+use super::{Dsp, Offsets, Sums};
 use crate::kernel::depthwise::{self, Depthwise};
 
 /// Software twin of the core's instructions.
 pub(in crate::kernel) struct Twin;
-
-/// Bytes 0 and 2, zero-extended to halves.
-pub(super) fn uxtb16(word: u32) -> u32 {
-    word & 0x00ff_00ff
-}
 
 /// Bytes 0 and 2, sign-extended to halves.
 pub(super) fn sxtb16(word: u32) -> u32 {
@@ -31,16 +26,6 @@ pub(super) fn smlad(a: u32, b: u32, acc: i32) -> i32 {
     acc.wrapping_add((a0 * b0).wrapping_add(a1 * b1))
 }
 
-/// Low halves of both.
-fn pkhbt(low: u32, high: u32) -> u32 {
-    low & 0xffff | high << 16
-}
-
-/// High halves of both.
-fn pkhtb(high: u32, low: u32) -> u32 {
-    high & 0xffff_0000 | low >> 16
-}
-
 /// The pairs of both channels of a word of weights.
 fn weight_pairs(word: &[u8; 4]) -> [u32; 2] {
     let word = u32::from_le_bytes(*word);
@@ -48,27 +33,42 @@ fn weight_pairs(word: &[u8; 4]) -> [u32; 2] {
 }
 
 impl Dsp for Twin {
-    fn widen4(signed: bool, bytes: &[[u8; 4]], words: &mut [u32], stride: usize) {
-        let extend = if signed { sxtb16 } else { uxtb16 };
-        for (i, bytes) in bytes.iter().enumerate() {
-            let (at, next) = (2 * i * stride, (2 * i + 1) * stride);
-            if next >= words.len() {
-                return;
-            }
-            let bytes = u32::from_le_bytes(*bytes);
-            let (even, odd) = (extend(bytes), extend(bytes.rotate_right(8)));
-            words[at] = pkhbt(even, odd);
-            words[next] = pkhtb(odd, even);
+    fn widen(signed: bool, values: &[u8], (words, stride): (&mut [u32], usize), at: usize) {
+        if (at + values.len()).div_ceil(2) * stride >= words.len() + stride {
+            return;
+        }
+        for (half, &value) in (at..).zip(values) {
+            let value = if signed {
+                i16::from(value as i8)
+            } else {
+                i16::from(value)
+            };
+            let word = &mut words[half / 2 * stride];
+            let [low, high] = halves(*word).map(|half| half as i16);
+            *word = if half % 2 == 0 {
+                pair_of(value, high)
+            } else {
+                pair_of(low, value)
+            };
         }
     }
 
-    fn list4(signed: bool, values: [&[u8]; 4], offsets: &Offsets, words: &mut [[u32; 4]]) {
-        if values.iter().any(|values| values.len() < offsets.reach()) {
+    fn list4(
+        signed: bool,
+        values: &[u8],
+        starts: &[usize; 4],
+        offsets: &Offsets,
+        words: &mut [[u32; 4]],
+    ) {
+        if starts
+            .iter()
+            .any(|start| start + offsets.reach() > values.len())
+        {
             return;
         }
         for (words, pair) in words.iter_mut().zip(offsets.pairs()) {
-            for (word, values) in words.iter_mut().zip(values) {
-                let [low, high] = pair.map(|offset| match values[usize::from(offset)] {
+            for (word, start) in words.iter_mut().zip(starts) {
+                let [low, high] = pair.map(|offset| match values[start + usize::from(offset)] {
                     byte if signed => i16::from(byte as i8),
                     byte => i16::from(byte),
                 });
@@ -77,18 +77,15 @@ impl Dsp for Twin {
         }
     }
 
-    fn max4(acts: &[[u32; 4]], weights: &[[u8; 4]], maxima: &mut [[i32; 2]]) {
-        for (maxima, block) in maxima
-            .iter_mut()
-            .zip(weights.chunks_exact(acts.len().max(1)))
-        {
-            let mut sums = [[0; 4]; 2];
-            Self::add4(acts, block, &mut sums);
-            *maxima = sums.map(|sums| sums.into_iter().fold(i32::MIN, i32::max));
+    fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]) {
+        let blocks = weights.chunks_exact(acts.len().max(1));
+        for (sums, block) in sums.iter_mut().zip(blocks) {
+            *sums = [[0; 4]; 2];
+            Self::add4(acts, block, sums);
         }
     }
 
-    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [[i32; 4]; 2]) {
+    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
         for (acts, word) in acts.iter().zip(weights) {
             for (sums, weights) in sums.iter_mut().zip(weight_pairs(word)) {
                 for (sum, &act) in sums.iter_mut().zip(acts) {
@@ -98,10 +95,10 @@ impl Dsp for Twin {
         }
     }
 
-    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut [i32; 2]) {
+    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut Sums) {
         for (&act, word) in acts.iter().zip(weights) {
-            for (sum, weights) in sums.iter_mut().zip(weight_pairs(word)) {
-                *sum = smlad(act, weights, *sum);
+            for (sums, weights) in sums.iter_mut().zip(weight_pairs(word)) {
+                sums[0] = smlad(act, weights, sums[0]);
             }
         }
     }

@@ -20,7 +20,8 @@
 #[cfg(not(all(kernels = "dsp", target_arch = "arm")))]
 mod twin;
 
-use super::{Dsp, Finish};
+use super::Dsp;
+use crate::kernel::finish::{Finish, Lane};
 use crate::op::{Conv, Tensor};
 use crate::shape::DType;
 use crate::weight::winograd::{FREQUENCIES, INPUTS_MAX, QUAD, block};
@@ -29,8 +30,8 @@ use crate::weight::winograd::{FREQUENCIES, INPUTS_MAX, QUAD, block};
 const TILES: usize = 2;
 /// Positions of the map that follow from a tile.
 const POSITIONS: usize = 4;
-/// Values that are finished together: of so many channels, or of all positions of a quarter of them.
-const RUN: usize = 64;
+/// Channels that are finished together.
+const RUN: usize = 16;
 /// Pairs of input channels, at most.
 const PAIRS: usize = INPUTS_MAX as usize / 2;
 
@@ -38,8 +39,8 @@ const PAIRS: usize = INPUTS_MAX as usize / 2;
 pub(in crate::kernel) type Values = [[[u32; TILES]; PAIRS]; FREQUENCIES];
 /// `M` of a block of output channels: `[f][channel][tile]`.
 pub(in crate::kernel) type Products = [[[i32; TILES]; QUAD]; FREQUENCIES];
-/// What follows from them: `[tile][channel]`, or `[tile][channel][position]`.
-pub(in crate::kernel) type Sums = [[i32; RUN]; TILES];
+/// What follows from them: `[tile][channel][position]`.
+pub(in crate::kernel) type Sums = [[[i32; POSITIONS]; RUN]; TILES];
 
 /// Bytes of the buffers on the stack.
 #[cfg(feature = "encode")]
@@ -67,9 +68,8 @@ pub(in crate::kernel) trait Winograd: Dsp {
     /// `products[f][i][t] = sum_p values[f][p][t] * weights[f][p][i]`, modulo 2^32, over as many pairs as a block of weights has.
     /// Nothing happens if these are not 2, 4, ... or [`PAIRS`], or if the weights do not lie at a multiple of 4.
     fn multiply(values: &Values, weights: &[u8], products: &mut Products);
-    /// For both tiles the sums of four channels, from `sums[tile][at]` on: with `pool` the maximum of the four positions of each,
-    /// else all of them, `[channel][position]`. Nothing happens if there is no room.
-    fn sums(products: &Products, pool: bool, sums: &mut Sums, at: usize);
+    /// For both tiles the sums of four channels, from `sums[tile][at]` on. Nothing happens if there is no room.
+    fn sums(products: &Products, sums: &mut Sums, at: usize);
 }
 
 /// True if the weights lie where [`Winograd::multiply`] can read them: a file need not be aligned.
@@ -88,7 +88,7 @@ pub(in crate::kernel) fn conv2d<W: Winograd>(
 ) {
     let mut values: Values = [[[0; TILES]; PAIRS]; FREQUENCIES];
     let mut products: Products = [[[0; TILES]; QUAD]; FREQUENCIES];
-    let mut sums: Sums = [[0; RUN]; TILES];
+    let mut sums: Sums = [[[0; POSITIONS]; RUN]; TILES];
     let mut layer = Layer {
         conv,
         input,
@@ -168,44 +168,47 @@ impl Layer<'_> {
         sums: &mut Sums,
         y: &mut [u8],
     ) {
-        let each = if self.pool { 1 } else { POSITIONS };
         let block = block(self.conv.weights.per_channel).max(1);
-        let run = (RUN / each / QUAD * block).max(1);
+        let run = (RUN / QUAD * block).max(1);
         let runs = self.conv.weights.bytes.chunks(run);
-        for (run, first) in runs.zip((0..).step_by(RUN / each)) {
-            for (block, at) in run.chunks_exact(block).zip((0..).step_by(QUAD * each)) {
+        for (run, first) in runs.zip((0..).step_by(RUN)) {
+            for (block, at) in run.chunks_exact(block).zip((0..).step_by(QUAD)) {
                 W::multiply(values, block, products);
-                W::sums(products, self.pool, sums, at);
+                W::sums(products, sums, at);
             }
             for (&tile, sums) in tiles.iter().zip(&*sums) {
-                self.finish::<W>(first, tile, sums, each, y);
+                self.finish(first, tile, sums, y);
             }
         }
     }
 
-    /// Adds the bias, requantizes and stores the channels from `first` on of a tile, whose sums are `each` apart.
-    fn finish<W: Winograd>(
+    /// Adds the bias, requantizes and stores the channels from `first` on of a tile.
+    fn finish(
         &self,
         first: usize,
         [row, column]: [usize; 2],
-        sums: &[i32; RUN],
-        each: usize,
+        sums: &[[i32; POSITIONS]; RUN],
         y: &mut [u8],
     ) {
         let shape = self.output.shape;
         let [h, w, c] = [shape.h, shape.w, shape.c].map(usize::from);
         let size = self.output.dtype.size();
-        let count = (RUN / each).min(c.saturating_sub(first));
-        let step = if self.pool { 1 } else { 2 };
-        for p in 0..each {
-            let [oy, ox] = [row * step + p / 2, column * step + p % 2];
+        let count = RUN.min(c.saturating_sub(first));
+        let bias = self.conv.bias.get(first..).unwrap_or_default();
+        let (pixels, side) = if self.pool { (1, 1) } else { (POSITIONS, 2) };
+        for p in 0..pixels {
+            let [oy, ox] = [row * side + p / 2, column * side + p % 2];
             if oy >= h || ox >= w {
                 continue;
             }
             let at = ((oy * w + ox) * c + first) * size;
             let out = y.get_mut(at..at + count * size).unwrap_or_default();
-            let sums = sums.get(p..).unwrap_or_default();
-            self.finish.run::<W>(first, sums, each, out);
+            let lane = if self.pool {
+                Lane::Greatest
+            } else {
+                Lane::At(p)
+            };
+            self.finish.store(first, sums, lane, bias, out);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The routines in plain Rust, instruction by instruction.
 
-use super::{PAIRS, POSITIONS, Pixels, Products, Sums, TILES, Values, Winograd};
-use crate::kernel::dsp::twin::{Twin, halves, pair_of, smlad, sxtb16, uxtb16};
+use super::{PAIRS, Pixels, Products, Sums, TILES, Values, Winograd};
+use crate::kernel::dsp::twin::{Twin, halves, pair_of, smlad, sxtb16};
 use crate::weight::winograd::{FREQUENCIES, QUAD};
+
+/// Bytes 0 and 2, zero-extended to halves.
+fn uxtb16(word: u32) -> u32 {
+    word & 0x00ff_00ff
+}
 
 /// Both halves of the sum, each modulo 2^16.
 fn sadd16(a: u32, b: u32) -> u32 {
@@ -72,23 +77,17 @@ impl Winograd for Twin {
         }
     }
 
-    fn sums(products: &Products, pool: bool, sums: &mut Sums, at: usize) {
-        let each = if pool { 1 } else { POSITIONS };
+    fn sums(products: &Products, sums: &mut Sums, at: usize) {
         for (tile, sums) in sums.iter_mut().enumerate() {
-            let Some(sums) = sums.get_mut(at..at + QUAD * each) else {
+            let Some(sums) = sums.get_mut(at..at + QUAD) else {
                 return;
             };
-            for (channel, sums) in sums.chunks_mut(each).enumerate() {
+            for (channel, sums) in sums.iter_mut().enumerate() {
                 let m = |y: usize, x: usize| products[4 * y + x][channel][tile];
                 let columns: [[i32; 2]; 4] =
                     core::array::from_fn(|x| gather(core::array::from_fn(|y| m(y, x))));
                 let [a, b] = [0, 1].map(|y| gather(columns.map(|column| column[y])));
-                let all = [a[0], a[1], b[0], b[1]].map(|sum| sum >> 2);
-                if pool {
-                    sums[0] = all.into_iter().fold(i32::MIN, i32::max);
-                } else {
-                    sums.copy_from_slice(&all);
-                }
+                *sums = [a[0], a[1], b[0], b[1]].map(|sum| sum >> 2);
             }
         }
     }
