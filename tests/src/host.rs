@@ -57,10 +57,10 @@ impl<'a> Host<'a> {
 
 impl Backend for Host<'_> {
     fn describe(&self) -> String {
-        format!(
-            "runtime on the host, {} threads",
-            rayon::current_num_threads()
-        )
+        match rayon::current_num_threads() {
+            1 => "runtime on the host, 1 thread".into(),
+            threads => format!("runtime on the host, {threads} threads"),
+        }
     }
 
     fn logits(&mut self, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {

@@ -35,10 +35,12 @@ impl Quantity {
         }
     }
 
-    /// Range of the vertical axis: contains every finite value and the reference; accuracy ends at 1 at most, loss starts at 0.
+    /// Range of the vertical axis: contains every finite value after the first tenth of the epochs, and the reference; accuracy
+    /// ends at 1 at most, loss starts at 0. The curves of a long training would be flat if its first steps had to fit in.
     pub fn range(self, epochs: &[EpochLog], reference: Option<f32>) -> [f64; 2] {
         let values = epochs
             .iter()
+            .skip(epochs.len() / 10)
             .flat_map(|log| self.values(log))
             .chain(reference.filter(|_| self == Self::Accuracy))
             .map(f64::from)
@@ -251,6 +253,7 @@ fn panel(
             .iter()
             .map(|log| (log.epoch as f64, f64::from(quantity.values(log)[series])))
             .filter(|(_, y)| y.is_finite())
+            .map(|(x, y)| (x, y.clamp(low, high)))
             .collect();
         chart
             .draw_series(LineSeries::new(
@@ -373,6 +376,16 @@ mod tests {
                 .all(|v| v.is_finite())
         );
         assert_eq!(Quantity::Loss.range(&[], None), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_beginning_of_a_long_training_does_not_flatten_the_rest() {
+        let mut epochs = vec![log(1, 0.3)];
+        epochs.extend((2..=9).map(|epoch| log(epoch, 0.98)));
+        assert!(Quantity::Accuracy.range(&epochs, None)[0] < 0.3);
+        epochs.push(log(10, 0.98));
+        assert!(Quantity::Accuracy.range(&epochs, None)[0] > 0.95);
+        assert!(Quantity::Loss.range(&epochs, None)[1] < 0.2);
     }
 
     /// The colours of both series and of the reference line are on the picture, in one epoch and in many.

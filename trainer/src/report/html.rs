@@ -157,7 +157,7 @@ impl Chart {
             let values = history.iter().map(|log| (log, quantity.values(log)[i]));
             let points: Vec<[f64; 2]> = values
                 .filter(|(_, value)| value.is_finite())
-                .map(|(log, value)| [x(log.epoch as f64), y(f64::from(value))])
+                .map(|(log, value)| [x(log.epoch as f64), y(f64::from(value).clamp(low, high))])
                 .collect();
             let line: Vec<String> = points.iter().map(|[x, y]| format!("{x},{y}")).collect();
             let last = history.last().map_or(0.0, |log| quantity.values(log)[i]);
