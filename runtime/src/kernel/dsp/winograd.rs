@@ -14,8 +14,8 @@
 //! `V` lies in -510..=1020 and `U` in -1143..=1143, so both fit 16 bits. `M` and what follows is computed modulo 2^32; the result is
 //! exact because four times a sum is below 2^26.
 //!
-//! Two tiles at a time are transformed into a buffer on the stack, where all output channels read them: four channels by
-//! two tiles, frequency by frequency.
+//! Two tiles at a time (one, if there are more than 32 input channels) are transformed into a buffer on the stack, where all output
+//! channels read them: four channels by two tiles, frequency by frequency.
 
 #[cfg(not(all(kernels = "dsp", target_arch = "arm")))]
 mod twin;
@@ -35,8 +35,8 @@ const RUN: usize = 16;
 /// Pairs of input channels, at most.
 const PAIRS: usize = INPUTS_MAX as usize / 2;
 
-/// `V` of two tiles: `[f][pair][tile]`, each a pair of i16, of input channels as a word of weights has them.
-pub(in crate::kernel) type Values = [[[u32; TILES]; PAIRS]; FREQUENCIES];
+/// `V`: `[f][pair][tile]` of two tiles, or `[f][pair]` of one; each a pair of i16, of input channels as a word of weights has them.
+pub(in crate::kernel) type Values = [[u32; PAIRS]; FREQUENCIES];
 /// `M` of a block of output channels: `[f][channel][tile]`.
 pub(in crate::kernel) type Products = [[[i32; TILES]; QUAD]; FREQUENCIES];
 /// What follows from them: `[tile][channel][position]`.
@@ -55,7 +55,7 @@ pub(in crate::kernel) struct Pixels<'a> {
     /// Tensor of i8 if `signed`, else u8.
     pub(in crate::kernel) x: &'a [u8],
     pub(in crate::kernel) signed: bool,
-    /// Values of a pixel, at most [`INPUTS_MAX`].
+    /// Values of a pixel; with two tiles at most half of [`INPUTS_MAX`].
     pub(in crate::kernel) channels: usize,
     /// Index of each pixel's first value, column by column. A pixel that does not lie in the tensor as a whole is 0.
     pub(in crate::kernel) places: [usize; FREQUENCIES],
@@ -63,11 +63,12 @@ pub(in crate::kernel) struct Pixels<'a> {
 
 /// The transforms and the products: the routines that a core has instructions for.
 pub(in crate::kernel) trait Winograd: Dsp {
-    /// Writes tile `tile` of `values`; what fills up four channels is 0.
-    fn transform(pixels: &Pixels<'_>, tile: usize, values: &mut Values);
-    /// `products[f][i][t] = sum_p values[f][p][t] * weights[f][p][i]`, modulo 2^32, over as many pairs as a block of weights has.
-    /// Nothing happens if these are not 2, 4, ... or [`PAIRS`], or if the weights do not lie at a multiple of 4.
-    fn multiply(values: &Values, weights: &[u8], products: &mut Products);
+    /// Writes tile `tile` of `tiles`, 1 or 2, to `values`; what fills up four channels is 0.
+    fn transform(pixels: &Pixels<'_>, tile: usize, tiles: usize, values: &mut Values);
+    /// `products[f][i][t] = sum_p values[f][p][t] * weights[f][p][i]`, modulo 2^32, over as many pairs as a block of weights has;
+    /// of one tile the second's products are left alone. Nothing happens if `values` has no room for the pairs, or if the
+    /// weights do not lie at a multiple of 4.
+    fn multiply(values: &Values, tiles: usize, weights: &[u8], products: &mut Products);
     /// For both tiles the sums of four channels, from `sums[tile][at]` on. Nothing happens if there is no room.
     fn sums(products: &Products, sums: &mut Sums, at: usize);
 }
@@ -86,7 +87,7 @@ pub(in crate::kernel) fn conv2d<W: Winograd>(
     output: Tensor,
     y: &mut [u8],
 ) {
-    let mut values: Values = [[[0; TILES]; PAIRS]; FREQUENCIES];
+    let mut values: Values = [[0; PAIRS]; FREQUENCIES];
     let mut products: Products = [[[0; TILES]; QUAD]; FREQUENCIES];
     let mut sums: Sums = [[[0; POSITIONS]; RUN]; TILES];
     let mut layer = Layer {
@@ -104,20 +105,26 @@ pub(in crate::kernel) fn conv2d<W: Winograd>(
     };
     let side = |n: u16| usize::from(if layer.pool { n } else { n.div_ceil(2) });
     let (rows, columns) = (side(output.shape.h), side(output.shape.w).max(1));
+    let most = if 2 * input.shape.c <= INPUTS_MAX {
+        TILES
+    } else {
+        1
+    };
     let mut tiles = [[0; 2]; TILES];
-    let mut count = 0;
+    let (mut count, mut left) = (0, rows * columns);
     for row in 0..rows {
         for column in 0..columns {
+            let together = most.min(left);
             layer.place([row, column]);
-            W::transform(&layer.pixels, count, &mut values);
+            W::transform(&layer.pixels, count, together, &mut values);
             if let Some(tile) = tiles.get_mut(count) {
                 *tile = [row, column];
             }
             count += 1;
-            if count == TILES || [row + 1, column + 1] == [rows, columns] {
-                // Of a last tile without a second one, both places are computed and the first is kept.
+            if count == together {
                 let tiles = tiles.get(..count).unwrap_or_default();
                 layer.multiply::<W>(&values, tiles, &mut products, &mut sums, y);
+                left -= count;
                 count = 0;
             }
         }
@@ -173,7 +180,7 @@ impl Layer<'_> {
         let runs = self.conv.weights.bytes.chunks(run);
         for (run, first) in runs.zip((0..).step_by(RUN)) {
             for (block, at) in run.chunks_exact(block).zip((0..).step_by(QUAD)) {
-                W::multiply(values, block, products);
+                W::multiply(values, tiles.len(), block, products);
                 W::sums(products, sums, at);
             }
             for (&tile, sums) in tiles.iter().zip(&*sums) {

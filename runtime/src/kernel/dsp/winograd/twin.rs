@@ -35,9 +35,9 @@ fn gather([a, b, c, d]: [i32; 4]) -> [i32; 2] {
 }
 
 impl Winograd for Twin {
-    fn transform(pixels: &Pixels<'_>, tile: usize, values: &mut Values) {
+    fn transform(pixels: &Pixels<'_>, tile: usize, tiles: usize, values: &mut Values) {
         let extend = if pixels.signed { sxtb16 } else { uxtb16 };
-        let channels = pixels.channels.min(2 * PAIRS);
+        let channels = pixels.channels.min(2 * PAIRS / tiles);
         let pixel = |place: usize| pixels.x.get(place..)?.get(..channels);
         let places = pixels.places.map(|place| pixel(place).unwrap_or_default());
         for first in (0..channels).step_by(QUAD) {
@@ -52,22 +52,26 @@ impl Winograd for Twin {
                 for y in 0..4 {
                     let row = spread(columns.map(|column| column[y]));
                     for (x, value) in row.into_iter().enumerate() {
-                        values[4 * y + x][first / 2 + half as usize][tile % TILES] = value;
+                        let pair = first / 2 + half as usize;
+                        values[4 * y + x][pair * tiles + tile] = value;
                     }
                 }
             }
         }
     }
 
-    fn multiply(values: &Values, weights: &[u8], products: &mut Products) {
+    fn multiply(values: &Values, tiles: usize, weights: &[u8], products: &mut Products) {
         let rows = weights.len() / FREQUENCIES;
         let pairs = rows / (4 * QUAD);
-        if pairs == 0 || pairs > PAIRS || !pairs.is_multiple_of(2) {
+        if pairs == 0 || pairs * tiles > PAIRS {
             return;
         }
         for ((values, row), products) in values.iter().zip(weights.chunks(rows)).zip(products) {
             *products = [[0; TILES]; QUAD];
-            for (values, words) in values.iter().zip(row.as_chunks::<4>().0.chunks(QUAD)) {
+            for (values, words) in values
+                .chunks(tiles)
+                .zip(row.as_chunks::<4>().0.chunks(QUAD))
+            {
                 for (products, word) in products.iter_mut().zip(words) {
                     for (product, &value) in products.iter_mut().zip(values) {
                         *product = smlad(value, u32::from_le_bytes(*word), *product);
