@@ -3,7 +3,7 @@
 mod base;
 mod oracle;
 
-use runtime::encode::encode;
+use runtime::encode::{Cost, WeightOrder, encode, saves};
 use runtime::{DType, Kernels, Model};
 
 #[test]
@@ -18,6 +18,51 @@ fn arena_and_file_of_the_base_network() {
         file.len() < 96_604 + 4 * 240 + 8 * 784 + 1728 + 1024,
         "{}",
         file.len()
+    );
+}
+
+/// Both orders of the convolutions: bytes of weights, multiplications, bytes of buffers.
+#[test]
+fn costs_of_the_base_network() {
+    let spec = base::base();
+    let costs = |op: usize| {
+        let shape = |tensor: usize| spec.tensors[tensor].shape;
+        let (op, input, output) = (&spec.ops[op], shape(op), shape(op + 1));
+        let cost = |order| {
+            let cost = Cost::of(op, input, output, order).unwrap();
+            [cost.weight_bytes, cost.multiplications, cost.buffer_bytes]
+        };
+        let orders = [WeightOrder::Blocked, WeightOrder::Winograd];
+        (orders.map(cost), saves(op, input, output))
+    };
+    // 9 weights and facts of 6 bytes for each of 32 channels; 16 blocks of 20 bytes, 4 * 169 positions.
+    assert_eq!(
+        costs(1),
+        (
+            [[320 + 192, 216_320, 2_816], [4_096, 346_112, 3_072]],
+            false
+        )
+    );
+    // 64 * 288 weights; 25 tiles, 16 products for each pair of 32 and 64 channels.
+    let direct = [18_432 + 640, 100 * 18_432, 2_816];
+    assert_eq!(costs(2), ([direct, [65_536, 25 * 32_768, 3_072]], true));
+    let direct = [36_864 + 896, 9 * 36_864, 2_816];
+    assert_eq!(costs(3), ([direct, [131_072, 4 * 65_536, 3_072]], true));
+    let dense = Cost::of(
+        &spec.ops[4],
+        spec.tensors[4].shape,
+        spec.tensors[5].shape,
+        WeightOrder::Winograd,
+    );
+    assert_eq!(dense.unwrap().multiplications, 40_320);
+    assert_eq!(
+        Cost::of(
+            &spec.ops[0],
+            spec.tensors[0].shape,
+            spec.tensors[1].shape,
+            WeightOrder::Blocked
+        ),
+        None
     );
 }
 

@@ -92,12 +92,18 @@ impl Cost {
     }
 }
 
-/// Whether transformed weights are possible and save at least a fifth of an operator's multiplications, which pays for the transforms.
+/// Input channels from which on the transforms cost less than what is saved (docs/kernels.md).
+const INPUTS_LEAST: u16 = 8;
+
+/// Whether transformed weights are possible and pay: they save at least a fifth of the multiplications of an operator with
+/// at least 8 input channels.
 pub fn saves(op: &OpSpec, input: Shape, output: Shape) -> bool {
     let multiplications =
         |order| Cost::of(op, input, output, order).map(|cost| cost.multiplications);
     match [WeightOrder::Winograd, WeightOrder::Blocked].map(multiplications) {
-        [Some(few), Some(many)] => winograd(op, input).is_ok() && 5 * few <= 4 * many,
+        [Some(few), Some(many)] => {
+            winograd(op, input).is_ok() && input.c >= INPUTS_LEAST && 5 * few <= 4 * many
+        }
         _ => false,
     }
 }
