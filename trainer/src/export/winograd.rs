@@ -141,7 +141,7 @@ impl fmt::Display for Comparison {
         row("all", "", self.direct, self.winograd)?;
         writeln!(
             f,
-            "as chosen: {} bytes of weights, {} multiplications, {} bytes of stack",
+            "as chosen: {} bytes of weights, {} multiplications, {} bytes of stack (counted, not measured)",
             self.chosen.weight_bytes, self.chosen.multiplications, self.chosen.stack_bytes
         )
     }
