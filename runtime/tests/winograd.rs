@@ -391,6 +391,26 @@ fn a_broken_transform_is_refused() {
     }
 }
 
+/// A file may lie anywhere: where its weights are not aligned, kernels that cannot read them give the work to others.
+#[test]
+fn an_unaligned_file_gives_the_same_logits() {
+    let spec = small(vec![1, 2, 3, 4, 5, 6, 7, 8, -9]);
+    let file = encode_in(&spec, WeightOrder::Winograd).unwrap();
+    let image: Vec<u8> = (0..16).map(|i| i * 17).collect();
+    for shift in 0..4 {
+        let mut bytes = vec![0; shift];
+        bytes.extend_from_slice(&file);
+        let model = Model::new(&bytes[shift..]).unwrap();
+        for &kernels in Kernels::ALL {
+            let mut arena = vec![0; model.arena_len()];
+            model.input_mut(&mut arena).unwrap().copy_from_slice(&image);
+            let logits = model.run_loaded_on(kernels, &mut arena, |_| {}).unwrap();
+            let got: Vec<i64> = logits.accumulators().map(i64::from).collect();
+            assert_eq!(Some(&got), oracle::run(&spec, &image).last());
+        }
+    }
+}
+
 /// The bound of an accumulator is that of the weights that the transforms stand for.
 #[test]
 fn a_bound_that_is_reached_is_refused() {
