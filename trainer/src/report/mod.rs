@@ -112,7 +112,8 @@ pub struct Layer {
     pub parameters: u64,
     /// Multiply-accumulates of one inference.
     pub macs: u64,
-    /// Bytes of integer weights and biases in model.fxp, without shifts and tables.
+    /// Bytes of integer weights and biases, without shifts and tables; what model.fxp holds of transformed convolutions is in
+    /// [`Report::winograd`].
     pub weight_bytes: Option<u64>,
     /// Bound and scales, from the certificate; filled in by [`build`].
     #[serde(default)]
