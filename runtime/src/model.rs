@@ -271,12 +271,14 @@ impl<'a> Model<'a> {
         let mut output = self.header.input;
         for index in 0..self.header.ops {
             let changed = RunError::ModelChanged { op: index };
-            let op = Op::decode(self.file, index).map_err(|_| changed)?;
-            kernel::run(kernels, &op, arena).ok_or(changed)?;
+            let Ok(op) = &Op::decode(self.file, index) else {
+                return Err(changed);
+            };
+            kernel::run(kernels, op, arena).ok_or(changed)?;
             let bytes = arena.get(op.output.range()).ok_or(changed)?;
             after(OpEvent {
                 index: usize::from(index),
-                op,
+                op: *op,
                 bytes,
             });
             output = op.output;

@@ -196,6 +196,7 @@ impl<'a> Weights<'a> {
 
     /// Weight `index` of output channel `channel`, where `index` counts `[kh][kw][ci / groups]`, in any layout.
     /// `None` outside of the weights.
+    #[inline(never)] // It is called where speed does not matter.
     pub fn get(&self, channel: usize, index: usize) -> Option<i8> {
         if index >= self.per_channel || channel >= self.channels {
             return None;
@@ -214,22 +215,8 @@ impl<'a> Weights<'a> {
         winograd::ENABLED && matches!(self.layout, Layout::Winograd)
     }
 
-    /// Position of a channel's first weight in the file's section, and the distance to its next ones.
-    #[cfg(any(feature = "encode", not(kernels = "portable")))]
-    pub(crate) fn places(&self, channel: usize) -> (usize, usize) {
-        let first = self
-            .layout
-            .position(self.channels, self.per_channel, channel, 0);
-        let step = match self.layout {
-            Layout::Ohwi | Layout::Winograd => 1,
-            Layout::Hwo => self.channels.max(1),
-            Layout::Ohwi2o => 2,
-        };
-        (first, step)
-    }
-
-    #[cfg(any(feature = "encode", kernels = "portable", kernels = "lanes"))]
     /// The blocks of [`Layout::Ohwi2o`]: two channels each, in order.
+    #[cfg(any(feature = "encode", kernels = "portable", kernels = "lanes"))]
     pub(crate) fn blocks(&self) -> core::slice::ChunksExact<'a, u8> {
         self.bytes
             .chunks_exact(Layout::block(self.per_channel).max(4))

@@ -170,8 +170,6 @@ macro_rules! greatest {
 }
 #[cfg(kernels = "dsp")]
 requantize!(greatest_unsigned, "usat r8, #8, r8", greatest!());
-#[cfg(kernels = "dsp")]
-requantize!(greatest_signed, "ssat r8, #8, r8", greatest!());
 
 /// `centre`: 128 for i8, 0 for u8.
 ///
@@ -243,9 +241,7 @@ pub(super) fn requantize(
         (Lane::At(_), false) => unsigned,
         (Lane::At(_), true) => self::signed,
         #[cfg(kernels = "dsp")]
-        (Lane::Greatest, false) => greatest_unsigned,
-        #[cfg(kernels = "dsp")]
-        (Lane::Greatest, true) => greatest_signed,
+        (Lane::Greatest, _) => greatest_unsigned,
     };
     let sums = sums.as_flattened().as_ptr();
     let (bias, shifts, out) = (bias.as_ptr(), shifts.as_ptr(), out.as_mut_ptr());

@@ -1,10 +1,22 @@
 //! Convolution (cross-correlation) with bias, max pooling over the accumulators, and requantization.
 
 use super::walk::{Span, Walk, clip};
-use super::{BLOCK, bias_of, centre, part, store, widen, widen_by};
-use crate::op::{Conv, Tensor, Window};
+use super::{bias_of, centre, part, store, widen_by};
+use crate::op::{Conv, Op, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Layout, Weights};
+
+/// Output channels whose accumulators are kept at the same time.
+const BLOCK: usize = 16;
+
+/// A stored byte as a number.
+#[inline(always)]
+fn widen(dtype: DType, byte: u8) -> i32 {
+    match dtype {
+        DType::U8 => i32::from(byte),
+        DType::I8 | DType::I32 => i32::from(byte as i8),
+    }
+}
 
 /// Values of a window that are widened at a time.
 const CHUNK: usize = 64;
@@ -12,7 +24,8 @@ const CHUNK: usize = 64;
 /// `acc[oy][ox][o] = bias[o] + sum_{ky,kx,i} x[oy * sh - pt + ky][ox * sw - pl + kx][g * ci/groups + i] * weight[o][ky][kx][i]`,
 /// positions outside the map counting as 0; then the maximum over each pooling window; then requantization, once per stored value.
 #[inline(never)]
-pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
+pub(super) fn conv2d(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let groups = usize::from(conv.groups.get());
     let size = output.dtype.size();
     let group_channels = (usize::from(output.shape.c) / groups).max(1);
@@ -34,7 +47,10 @@ pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y
                 let count = BLOCK.min(out.len() / size.max(1));
                 let best = best.get_mut(..count).unwrap_or_default();
                 window(conv, input, x, inner.from(corner), [first, group], best);
-                store(&conv.post, output.dtype, first, best, &[], out);
+                let mut rest = out;
+                for (j, acc) in best.iter().enumerate() {
+                    rest = store(&conv.post, output.dtype, first + j, *acc, rest);
+                }
             }
         }
     }
@@ -43,7 +59,7 @@ pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y
 /// Maximum over the pooling window, whose first position `inner` has, of the accumulators of the channels from `first` on.
 pub(super) fn window(
     conv: &Conv<'_>,
-    input: Tensor,
+    input: &Tensor,
     x: &[u8],
     mut inner: Walk,
     [first, group]: [usize; 2],
@@ -67,7 +83,7 @@ pub(super) fn window(
 #[expect(clippy::too_many_arguments, reason = "one position of a loop nest")]
 fn rows(
     conv: &Conv<'_>,
-    input: Tensor,
+    input: &Tensor,
     x: &[u8],
     v: Span,
     h: Span,
@@ -225,7 +241,7 @@ fn dot_pairs(x: &[i16], w: &[[u8; 2]]) -> [i32; 2] {
 #[inline(always)]
 fn depthwise(
     conv: &Conv<'_>,
-    input: Tensor,
+    input: &Tensor,
     x: &[u8],
     v: Span,
     h: Span,

@@ -5,8 +5,8 @@
 //! reaches over the border uses the rows and columns of the table whose taps lie in the map, so the inner loop knows no border.
 
 use super::bias_of;
-use super::walk::{Walk, clip};
-use crate::op::{Conv, Tensor};
+use super::walk::{Span, Walk, clip};
+use crate::op::{Conv, Op};
 use crate::shape::DType;
 use crate::weight::Layout;
 
@@ -24,9 +24,10 @@ const SHIFT_MAX: i8 = 23;
 pub(super) trait Depthwise {
     /// True: weights as two words, halves 0 and 2, halves 1 and 3; false: as four words.
     const PAIRS: bool;
-    /// All channels of the table at one position: `out = saturate(round_half_even((bias + sum over the window) * 2^-shift))`.
-    /// Nothing happens if `work` is not what its fields say.
-    fn pixel(work: &mut Work<'_>);
+    /// All channels of a table at one position: `out = saturate(round_half_even((bias + sum over the window) * 2^-shift))`.
+    /// `values` begins with the first value that lies under the window, and `part` says which part of the window lies in the map.
+    /// Nothing happens if that is not so.
+    fn pixel(table: &Table, values: &[u8], part: &[Span; 2], out: &mut [u8]);
 }
 
 /// Words of a tap.
@@ -34,130 +35,125 @@ const fn step<D: Depthwise>() -> usize {
     if D::PAIRS { 3 } else { 5 }
 }
 
-/// One position of the map.
-pub(super) struct Work<'a> {
-    pub(super) table: &'a Table,
-    /// The values of the first tap, from the table's first channel on, and all that follow.
-    pub(super) values: &'a [u8],
-    /// The first tap in the map, and the rows and columns from it on.
-    pub(super) first: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    /// The values are i8.
-    pub(super) signed: bool,
-    /// The table's channels.
-    pub(super) out: &'a mut [u8],
-}
-
 /// Biases, taps and shifts of some channels, four at a time: 4 words of biases; for each tap the distance of its values from
-/// those of the first tap, and its weights; 4 words of shifts, 1..=23. The distances grow from tap to tap, and are the same for all channels.
+/// those of the first tap, and its weights; 4 words of shifts, 1..=23. `quads * quad` is at most [`WORDS`].
 pub(super) struct Table {
     words: [i32; WORDS],
-    /// Fours of channels.
+    /// Fours of channels, and the words of four.
     quads: usize,
-    taps: usize,
-    /// Taps of a kernel row.
-    row: usize,
+    quad: usize,
     /// Words of a tap.
     step: usize,
+    /// Rows and columns of the window, 1 or more.
+    size: [usize; 2],
+    /// Values from one row of the map to the next, and from one column.
+    pitch: usize,
+    channels: usize,
+    /// The values are i8.
+    signed: bool,
     /// In each byte 0x80 if the output is i8: what must be flipped in a result, which is 128 too large.
     flip: u32,
 }
 
 impl Table {
-    /// Words of four channels.
-    const fn words_of(taps: usize, step: usize) -> usize {
-        2 * QUAD + taps * step
-    }
-
-    /// Makes the table of the channels from `first` on.
+    /// Makes the table of the channels from `first` on, as many as fit; their number.
     #[inline(never)]
-    fn fill<D: Depthwise>(&mut self, conv: &Conv<'_>, input: Tensor, first: usize, quads: usize) {
-        self.quads = quads;
-        let ci = usize::from(input.shape.c);
-        let pitch = usize::from(input.shape.w) * ci;
-        let mut words = self.words.iter_mut();
-        let mut put = |word| {
-            if let Some(place) = words.next() {
-                *place = word;
-            }
-        };
+    fn fill<D: Depthwise>(&mut self, conv: &Conv<'_>, first: usize) -> usize {
+        let most = WORDS / self.quad.max(1);
+        self.quads = ((self.channels - first) / QUAD).min(most);
         let centre = (self.flip & 0x80) as i32;
-        for channel in (first..).step_by(QUAD).take(quads) {
-            let channels = [channel, channel + 1, channel + 2, channel + 3];
-            for channel in channels {
-                let shift = conv.post.shift(channel);
-                put(bias_of(conv.bias, channel) + (centre << (shift & 31)));
+        let mut rest = &mut self.words[..];
+        let end = first + QUAD * self.quads;
+        for channel in (first..end).step_by(QUAD) {
+            let Some((words, later)) = rest.split_at_mut_checked(self.quad) else {
+                return 0;
+            };
+            rest = later;
+            let Some((biases, words)) = words.split_first_chunk_mut::<QUAD>() else {
+                return 0;
+            };
+            let Some((taps, shifts)) = words.split_last_chunk_mut::<QUAD>() else {
+                return 0;
+            };
+            for (i, (bias, place)) in biases.iter_mut().zip(shifts).enumerate() {
+                let shift = conv.post.shift(channel + i);
+                *place = shift.into();
+                *bias = bias_of(conv.bias, channel + i) + (centre << (shift & 31));
             }
-            let (mut row, mut column) = (0, 0);
-            for tap in 0..self.taps {
-                put((row * pitch + column * ci) as i32);
-                let weights = conv.weights.bytes.get(tap * ci + channel..);
-                let weights = weights.and_then(<[u8]>::first_chunk).copied();
-                let weights = weights.unwrap_or_default().map(|weight: u8| weight as i8);
-                let [a, b, c, d] = weights.map(i32::from);
-                if D::PAIRS {
-                    put(a & 0xffff | c << 16);
-                    put(b & 0xffff | d << 16);
-                } else {
-                    for weight in [a, b, c, d] {
-                        put(weight);
+            let mut weights = conv.weights.bytes.get(channel..).unwrap_or_default();
+            let (mut place, mut column) = (0, 0);
+            for tap in taps.chunks_exact_mut(step::<D>()) {
+                let four = weights.first_chunk().copied().unwrap_or_default();
+                let [a, b, c, d] = four.map(|weight: u8| i32::from(weight as i8));
+                match tap {
+                    [to, even, odd] => {
+                        *to = place;
+                        *even = a & 0xffff | c << 16;
+                        *odd = b & 0xffff | d << 16;
                     }
+                    [to, weights @ ..] => {
+                        *to = place;
+                        for (to, weight) in weights.iter_mut().zip([a, b, c, d]) {
+                            *to = weight;
+                        }
+                    }
+                    [] => {}
                 }
+                weights = weights.get(self.channels..).unwrap_or_default();
+                place += self.channels as i32;
                 column += 1;
-                if column == self.row {
-                    (row, column) = (row + 1, 0);
+                if column == self.size[1] {
+                    column = 0;
+                    place += self.pitch as i32 - (self.size[1] * self.channels) as i32;
                 }
             }
-            for channel in channels {
-                put(conv.post.shift(channel).into());
-            }
         }
+        QUAD * self.quads
     }
 
-    /// Distance of a tap's values from those of the first tap.
-    #[inline(always)]
-    fn place(&self, tap: usize) -> Option<usize> {
-        let place = self.words.get(QUAD + tap * self.step)?;
-        Some(*place as usize)
-    }
-}
-
-#[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
-impl Work<'_> {
     /// What the instructions need, if all that they read and write is there.
+    #[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
     #[inline(always)]
-    pub(super) fn arguments(&mut self) -> Option<Arguments> {
-        let table = self.table;
-        let len = QUAD * table.quads;
-        // Of numbers that are so small no sum overflows.
-        let counts = [self.rows, self.columns, table.quads, table.taps];
-        let small = counts.iter().all(|&count| count >= 1 && count <= WORDS);
-        if !small || self.first >= table.taps || table.row > table.taps || self.out.len() != len {
+    pub(super) fn arguments(
+        &self,
+        values: &[u8],
+        [v, h]: &[Span; 2],
+        out: &mut [u8],
+    ) -> Option<Arguments> {
+        let [kh, kw] = self.size;
+        let len = QUAD * self.quads;
+        let (down, right) = (v.len.checked_sub(1)?, h.len.checked_sub(1)?);
+        if v.skip > kh
+            || v.len > kh - v.skip
+            || h.skip > kw
+            || h.len > kw - h.skip
+            || len == 0
+            || out.len() != len
+            || values.len() < down * self.pitch + right * self.channels + len
+        {
             return None;
         }
-        let after = self.first + (self.rows - 1) * table.row + self.columns;
-        if after > table.taps || table.quads * Table::words_of(table.taps, table.step) > WORDS {
-            return None;
-        }
-        let first = table.place(self.first)?;
-        let reach = table.place(after - 1)?.checked_sub(first)? + len;
-        if reach > self.values.len() {
-            return None;
-        }
-        let bytes = |taps: usize| taps.wrapping_mul(4 * table.step);
-        let end = self.out.as_mut_ptr_range();
+        // Whole rows are one row.
+        let (rows, columns) = if h.len == kw {
+            (1, v.len * kw)
+        } else {
+            (v.len, h.len)
+        };
+        let bytes = |taps: usize| taps.wrapping_mul(4 * self.step);
+        let first = v.skip * kw + h.skip;
+        let skipped = v.skip * self.pitch + h.skip * self.channels;
+        let end = out.as_mut_ptr_range();
         Some(Arguments {
-            values: self.values.as_ptr().wrapping_sub(first),
-            table: table.words.as_ptr(),
+            values: values.as_ptr().wrapping_sub(skipped),
+            table: self.words.as_ptr(),
             out: end.start,
-            first: bytes(self.first),
-            rows: self.rows,
-            columns: self.columns + 1,
+            first: bytes(first),
+            rows,
+            columns: columns + 1,
             signed: self.signed.into(),
-            row: bytes(table.row.wrapping_sub(self.columns)),
-            rest: bytes(table.taps.wrapping_sub(self.first + self.rows * table.row)),
-            flip: table.flip,
+            row: bytes(kw.wrapping_sub(columns)),
+            rest: bytes((kh * kw).wrapping_sub(first + rows * kw)),
+            flip: self.flip,
             end: end.end,
         })
     }
@@ -167,11 +163,11 @@ impl Work<'_> {
 #[cfg(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm"))]
 #[repr(C)]
 pub(super) struct Arguments {
-    /// Where the values of the first tap are, or would be.
+    /// Where the values of the window's first tap are, or would be.
     values: *const u8,
     table: *const i32,
     out: *mut u8,
-    /// From the first tap in the table to the first in the map.
+    /// From the window's first tap in the table to the first in the map.
     first: usize,
     rows: usize,
     /// And one.
@@ -186,13 +182,13 @@ pub(super) struct Arguments {
 }
 
 /// True for the layers that this kernel runs.
-pub(super) fn runs<D: Depthwise>(conv: &Conv<'_>, output: Tensor) -> bool {
+pub(super) fn runs<D: Depthwise>(conv: &Conv<'_>, dtype: DType) -> bool {
     let shifts = 1..=SHIFT_MAX;
     conv.weights.layout == Layout::Hwo
         && conv.pool.is_none()
         && conv.weights.channels >= QUAD
         && conv.weights.per_channel <= (WORDS - 2 * QUAD) / step::<D>()
-        && output.dtype != DType::I32
+        && dtype != DType::I32
         && conv
             .post
             .shifts
@@ -202,52 +198,39 @@ pub(super) fn runs<D: Depthwise>(conv: &Conv<'_>, output: Tensor) -> bool {
 
 /// As [`super::conv::conv2d`], for the layers that [`runs`] says.
 #[inline(never)]
-pub(super) fn conv2d<D: Depthwise>(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
-    let [kh, kw] = conv.window.size.map(usize::from);
+pub(super) fn conv2d<D: Depthwise>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let channels = usize::from(output.shape.c);
-    let columns = usize::from(input.shape.w);
     let signed = output.dtype != DType::U8 || conv.post.table.is_some();
     let mut table = Table {
         words: [0; WORDS],
         quads: 0,
-        taps: kh * kw,
-        row: kw,
+        quad: 2 * QUAD + conv.weights.per_channel * step::<D>(),
         step: step::<D>(),
+        size: conv.window.size.map(usize::from),
+        pitch: usize::from(input.shape.w) * channels,
+        channels,
+        signed: input.dtype != DType::U8,
         flip: if signed { 0x8080_8080 } else { 0 },
     };
-    let most = WORDS / Table::words_of(table.taps, table.step).max(1);
     let mut done = 0;
     while done < channels {
         // The last channels are computed again if a whole four does not remain.
         let first = done.min(channels.saturating_sub(QUAD));
-        let quads = ((channels - first) / QUAD).min(most).max(1);
-        done = first + QUAD * quads;
-        table.fill::<D>(conv, input, first, quads);
+        done = first + table.fill::<D>(conv, first).max(1);
         let mut walk = Walk::over(&conv.window, output.shape.w);
-        for pixel in y.chunks_exact_mut(channels.max(1)) {
-            let [v, h] = clip(walk.next(), conv.window.size, input.shape);
-            let start = (v.start * columns + h.start) * channels + first;
-            // A whole window is one row of all taps.
-            let (from, rows, columns) = if v.len == kh && h.len == kw {
-                (0, 1, table.taps)
-            } else {
-                (v.skip * kw + h.skip, v.len, h.len)
-            };
-            D::pixel(&mut Work {
-                table: &table,
-                values: x.get(start..).unwrap_or_default(),
-                first: from,
-                rows,
-                columns,
-                signed: input.dtype != DType::U8,
-                out: pixel.get_mut(first..done).unwrap_or_default(),
-            });
+        let mut rest = &mut *y;
+        while let Some((pixel, later)) = rest.split_at_mut_checked(channels) {
+            rest = later;
+            let part = clip(walk.next(), conv.window.size, input.shape);
+            let [v, h] = &part;
+            let start = v.start * table.pitch + h.start * channels + first;
+            D::pixel(
+                &table,
+                x.get(start..).unwrap_or_default(),
+                &part,
+                pixel.get_mut(first..done).unwrap_or_default(),
+            );
         }
     }
     if let Some(table) = conv.post.table {

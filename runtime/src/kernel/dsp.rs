@@ -23,8 +23,8 @@ pub(super) use offsets::Offsets;
 /// (each an i8), as in [`Layout::Ohwi2o`]; a word of activations holds values `k` and `k + 1` of one position.
 pub(super) trait Dsp {
     /// Widens values (i8 if `signed`, else u8) to halves: value `i` becomes half `at + i`, where halves `2 j` and `2 j + 1` are
-    /// the low and the high one of word `j * stride`. Nothing happens if not all words are there, or `stride` is neither 1 nor 4.
-    fn widen(signed: bool, values: &[u8], words: (&mut [u32], usize), at: usize);
+    /// the low and the high one of word `4 j`. Nothing happens if not all words are there.
+    fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize);
     /// `words[i][p]` becomes the pair of bytes (i8 if `signed`, else u8) of `values[starts[p]..]` at the `i`th pair of offsets.
     /// Nothing happens if there are less values than that reaches.
     fn list4(
@@ -39,8 +39,8 @@ pub(super) trait Dsp {
     fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]);
     /// `sums[channel][position] += sum of products`, one block, over the shorter of activations and weights.
     fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums);
-    /// `sums[channel][0] += sum of products`, one block, one position, over the shorter of activations and weights.
-    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut Sums);
+    /// The same at the first position only.
+    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums);
 }
 
 /// `[channel][position]` of one block.

@@ -11,7 +11,7 @@ use crate::shape::DType;
 #[inline(never)]
 pub(super) fn affine(
     affine: &Affine<'_>,
-    input: Tensor,
+    input: &Tensor,
     x: &[Cell<u8>],
     dtype: DType,
     y: &[Cell<u8>],
@@ -41,9 +41,9 @@ pub(super) fn table(table: &[u8; 256], x: &[Cell<u8>], y: &[Cell<u8>]) {
 #[inline(never)]
 pub(super) fn add(
     add: &Add<'_>,
-    a: Tensor,
+    a: &Tensor,
     [xa, xb]: [&[Cell<u8>]; 2],
-    output: Tensor,
+    output: &Tensor,
     y: &[Cell<u8>],
 ) {
     let (from_a, from_b) = (centre(a.dtype), centre(add.b.dtype));
@@ -68,17 +68,23 @@ pub(super) fn add(
         }
         return;
     }
-    let channels = (0..usize::from(output.shape.c)).cycle();
-    let size = output.dtype.size();
-    for (((xa, xb), y), channel) in pairs.zip(y.chunks(size)).zip(channels) {
+    let channels = usize::from(output.shape.c);
+    let (mut rest, mut channel) = (y, 0);
+    for (xa, xb) in pairs {
         let acc = (widen_by(from_a, xa.get()) << (add.shift_a & 31))
             + (widen_by(from_b, xb.get()) << (add.shift_b & 31));
         // The output may lie on an input.
         let mut bytes = [0; 4];
-        let out = bytes.get_mut(..y.len()).unwrap_or_default();
-        store(&add.post, output.dtype, channel, &[acc], &[], out);
-        for (y, byte) in y.iter().zip(out) {
-            y.set(*byte);
+        store(&add.post, output.dtype, channel, acc, &mut bytes);
+        for byte in bytes.iter().take(output.dtype.size()) {
+            if let Some((y, later)) = rest.split_first() {
+                y.set(*byte);
+                rest = later;
+            }
+        }
+        channel += 1;
+        if channel == channels {
+            channel = 0;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From the sums of four positions to output values.
 
-use super::store;
+use super::{bias_of, store};
 use crate::op::{Conv, Post};
 use crate::shape::DType;
 
@@ -38,6 +38,9 @@ pub(super) struct Finish<'a> {
     dtype: DType,
     /// It shifts right by 1 to 31 bits, without a table.
     plain: bool,
+    /// And to u8: signed values after a pool are rare.
+    #[cfg(any(feature = "encode", kernels = "dsp"))]
+    pooled: bool,
     /// The one shift of all channels, if that is so.
     same: [u8; RUN],
 }
@@ -46,10 +49,13 @@ impl<'a> Finish<'a> {
     pub(super) fn new(conv: &'a Conv<'a>, dtype: DType) -> Self {
         let post = &conv.post;
         let right = post.shifts.iter().all(|&shift| shift as i8 > 0);
+        let plain = right && post.table.is_none() && dtype != DType::I32;
         Self {
             post,
             dtype,
-            plain: right && post.table.is_none() && dtype != DType::I32,
+            plain,
+            #[cfg(any(feature = "encode", kernels = "dsp"))]
+            pooled: plain && dtype == DType::U8,
             same: [post.shifts.first().copied().unwrap_or(0); RUN],
         }
     }
@@ -64,23 +70,28 @@ impl<'a> Finish<'a> {
         bias: &[[u8; 4]],
         out: &mut [u8],
     ) {
-        if self.plain {
+        let fast = match lane {
+            Lane::At(_) => self.plain,
+            #[cfg(any(feature = "encode", kernels = "dsp"))]
+            Lane::Greatest => self.pooled,
+        };
+        if fast {
             let shifts = match self.post.shifts {
                 [_] => &self.same,
                 all => all.get(first..).unwrap_or_default(),
             };
             return requantize(sums, lane, bias, shifts, self.dtype != DType::U8, out);
         }
-        let mut chosen = [0; RUN];
-        for (chosen, sums) in chosen.iter_mut().zip(sums) {
-            *chosen = lane.of(sums);
+        let mut rest = out;
+        for (i, sums) in sums.iter().enumerate() {
+            let acc = lane.of(sums) + bias_of(bias, i);
+            rest = store(self.post, self.dtype, first + i, acc, rest);
         }
-        store(self.post, self.dtype, first, &chosen, bias, out);
     }
 }
 
 /// `out[i] = saturate(round_half_even((sum[i] + bias[i]) * 2^-shifts[i]))`, to i8 if `signed`, else to u8, over the
-/// shortest of all. Shifts are 1..=31.
+/// shortest of all. Shifts are 1..=31. Not the greatest of i8.
 #[cfg(not(all(any(kernels = "dsp", kernels = "lanes"), target_arch = "arm")))]
 fn requantize(
     sums: &[[i32; 4]],

@@ -1,83 +1,63 @@
 //! Convolution in the simplest way, value by value, for what the fast kernels of a small core leave out: grouped ones, those with
 //! one output channel, and unusual depthwise ones.
 
-use super::walk::{Corner, Walk, clip};
-use super::{bias_of, centre, part, store, widen_by};
-use crate::op::{Conv, Tensor, Window};
+use super::pool::values;
+use super::walk::{Corner, Walk};
+use super::{bias_of, centre, part, widen_by};
+use crate::op::{Conv, Op, Tensor, Window};
 
 /// As the portable kernel, for weights in any order.
 #[inline(never)]
-pub(super) fn conv2d(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
-    let channels = usize::from(output.shape.c);
+pub(super) fn conv2d(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
     let pool = conv.pool.unwrap_or(Window::ALONE);
     let inner = Walk::over(&conv.window, pool.size[1]);
-    let mut walk = inner.scaled(pool.stride, output.shape.w);
-    let size = output.dtype.size();
-    for pixel in y.chunks_mut((channels * size).max(1)) {
-        let corner = walk.next();
-        for (channel, out) in pixel.chunks_mut(size).enumerate() {
-            let mut best = [i32::MIN];
-            window(conv, input, x, inner.from(corner), [channel, 0], &mut best);
-            store(&conv.post, output.dtype, channel, &best, &[], out);
-        }
-    }
+    let outer = inner.scaled(pool.stride, op.output.shape.w);
+    values(op, &conv.post, outer, y, &mut |at, channel| {
+        greatest(conv, &op.input, x, inner.from(at), channel)
+    });
 }
 
-/// As the portable kernel's; the group of a channel is not needed.
-pub(super) fn window(
+/// The maximum over the pooling window, whose first position `inner` has, of a channel's accumulators.
+pub(super) fn greatest(
     conv: &Conv<'_>,
-    input: Tensor,
+    input: &Tensor,
     x: &[u8],
     mut inner: Walk,
-    [first, _]: [usize; 2],
-    best: &mut [i32],
-) {
-    for _ in 0..conv
-        .pool
-        .map_or(1, |pool| u32::from(pool.size[0]) * u32::from(pool.size[1]))
-    {
-        let at = inner.next();
-        for (j, best) in best.iter_mut().enumerate() {
-            *best = sum(conv, &input, x, at, first + j).max(*best);
-        }
+    channel: usize,
+) -> i32 {
+    let mut best = i32::MIN;
+    for _ in 0..conv.pool.map_or(1, |pool| pool.size[0] * pool.size[1]) {
+        best = sum(conv, input, x, inner.next(), channel).max(best);
     }
+    best
 }
 
 /// The accumulator of a channel at one position.
 #[inline(never)]
-fn sum(conv: &Conv<'_>, input: &Tensor, x: &[u8], at: Corner, channel: usize) -> i32 {
-    let [v, h] = clip(at, conv.window.size, input.shape);
+fn sum(conv: &Conv<'_>, input: &Tensor, x: &[u8], [top, left]: Corner, channel: usize) -> i32 {
     let groups = usize::from(conv.groups.get());
-    let ci = usize::from(input.shape.c);
-    let depth = ci / groups;
+    let depth = usize::from(input.shape.c) / groups;
     let group = channel / (conv.weights.channels / groups).max(1);
-    let (first, step) = conv.weights.places(channel);
+    let from = centre(input.dtype);
     let mut acc = bias_of(conv.bias, channel);
-    for ky in 0..v.len {
-        for kx in 0..h.len {
-            let place = (v.start + ky) * usize::from(input.shape.w) + h.start + kx;
-            let tap = (v.skip + ky) * usize::from(conv.window.size[1]) + h.skip + kx;
-            let weights = conv.weights.bytes.get(first + tap * depth * step..);
-            acc += dot(
-                centre(input.dtype),
-                part(x, place * ci + group * depth, depth),
-                weights.unwrap_or_default(),
-                step,
-            );
+    let [kh, kw] = conv.window.size;
+    let (mut row, mut column) = (top, left);
+    let mut index = 0;
+    for _ in 0..u32::from(kh) * u32::from(kw) {
+        // A negative number is a large one.
+        if (row as usize) < input.shape.h.into() && (column as usize) < input.shape.w.into() {
+            let place = row as usize * usize::from(input.shape.w) + column as usize;
+            let pixel = part(x, (place * groups + group) * depth, depth);
+            for (i, &value) in pixel.iter().enumerate() {
+                let weight = conv.weights.get(channel, index + i).unwrap_or(0);
+                acc += widen_by(from, value) * i32::from(weight);
+            }
+        }
+        index += depth;
+        column += 1;
+        if column == left + kw as isize {
+            (row, column) = (row + 1, left);
         }
     }
     acc
-}
-
-/// `sum_i x[i] * weights[i * step]`.
-#[inline(never)]
-fn dot(from: u8, x: &[u8], weights: &[u8], step: usize) -> i32 {
-    let mut sum = 0;
-    let mut at = 0;
-    for &value in x {
-        let weight = weights.get(at).map_or(0, |&weight| weight as i8);
-        sum += widen_by(from, value) * i32::from(weight);
-        at += step;
-    }
-    sum
 }

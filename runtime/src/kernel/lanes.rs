@@ -18,7 +18,7 @@ pub(super) mod twin;
 use super::finish::{Finish, Lane, RUN};
 use super::walk::{Corner, Span, Walk, clip};
 use super::{bias_of, part};
-use crate::op::{Conv, Tensor, Window};
+use crate::op::{Conv, Op, Tensor, Window};
 use crate::shape::DType;
 use crate::weight::{Layout, SECTION};
 
@@ -82,13 +82,8 @@ const CENTRE: u32 = 0x0080_0080;
 
 /// As [`super::conv::conv2d`], for the layers that [`runs`] says.
 #[inline(never)]
-pub(super) fn conv2d<M: Lanes>(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(super) fn conv2d<M: Lanes>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let channels = usize::from(output.shape.c);
     let pixel_len = (channels * output.dtype.size()).max(1);
     let signed = input.dtype != DType::U8;
@@ -154,8 +149,8 @@ pub(super) fn conv2d<M: Lanes>(
 /// A block of output channels, at four positions.
 struct Block<'a> {
     conv: &'a Conv<'a>,
-    input: Tensor,
-    output: Tensor,
+    input: &'a Tensor,
+    output: &'a Tensor,
     x: &'a [u8],
     finish: Finish<'a>,
     /// The input is i8.

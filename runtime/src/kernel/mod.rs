@@ -78,18 +78,6 @@ impl Kernels {
     }
 }
 
-/// Output channels whose accumulators are kept at the same time.
-const BLOCK: usize = 16;
-
-/// A stored byte as a number.
-#[inline(always)]
-fn widen(dtype: DType, byte: u8) -> i32 {
-    match dtype {
-        DType::U8 => i32::from(byte),
-        DType::I8 | DType::I32 => i32::from(byte as i8),
-    }
-}
-
 /// What a stored byte is flipped by to become the number plus the same: 0 for U8, 128 for I8.
 #[inline(always)]
 fn centre(dtype: DType) -> u8 {
@@ -105,7 +93,7 @@ fn widen_by(centre: u8, byte: u8) -> i32 {
 /// Runs one operator in the arena. `None` if a tensor does not lie in it, which validation excludes.
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
-    let (input, output) = (op.input, op.output);
+    let (input, output) = (&op.input, &op.output);
     if let Kind::Affine(_) | Kind::Add(_) | Kind::Table(_) = op.kind {
         return elementwise(op, arena);
     }
@@ -117,39 +105,39 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
             flat = dense.as_conv(input.shape);
             &flat
         }
-        kind => {
-            pool::pool(kind, input, x, output, y);
+        _ => {
+            pool::pool(op, x, y);
             return Some(());
         }
     };
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]
         Kernels::Lanes if lanes::runs(layer) => {
-            lanes::conv2d::<LanesCore>(layer, input, x, output, y);
+            lanes::conv2d::<LanesCore>(layer, op, x, y);
         }
         #[cfg(any(feature = "encode", kernels = "dsp"))]
         Kernels::Dsp if layer.weights.layout == Layout::Ohwi2o => {
-            dsp::conv2d::<DspCore>(layer, input, x, output, y);
+            dsp::conv2d::<DspCore>(layer, op, x, y);
         }
         #[cfg(any(feature = "encode", kernels = "lanes"))]
-        Kernels::Lanes if depthwise::runs::<LanesCore>(layer, output) => {
-            depthwise::conv2d::<LanesCore>(layer, input, x, output, y);
+        Kernels::Lanes if depthwise::runs::<LanesCore>(layer, output.dtype) => {
+            depthwise::conv2d::<LanesCore>(layer, op, x, y);
         }
         #[cfg(any(feature = "encode", kernels = "dsp"))]
-        Kernels::Dsp if depthwise::runs::<DspCore>(layer, output) => {
-            depthwise::conv2d::<DspCore>(layer, input, x, output, y);
+        Kernels::Dsp if depthwise::runs::<DspCore>(layer, output.dtype) => {
+            depthwise::conv2d::<DspCore>(layer, op, x, y);
         }
         #[cfg(all(feature = "winograd", any(feature = "encode", kernels = "dsp")))]
         Kernels::Dsp if dsp::winograd::runs(layer) => {
-            dsp::winograd::conv2d::<DspCore>(layer, input, x, output, y);
+            dsp::winograd::conv2d::<DspCore>(layer, op, x, y);
         }
-        _ if layer.weights.transformed() => winograd::direct(layer, input, x, output, y),
+        _ if layer.weights.transformed() => winograd::direct(layer, op, x, y),
         #[cfg(feature = "encode")]
-        Kernels::Portable => conv::conv2d(layer, input, x, output, y),
+        Kernels::Portable => conv::conv2d(layer, op, x, y),
         #[cfg(any(feature = "encode", not(kernels = "portable")))]
-        _ => grouped::conv2d(layer, input, x, output, y),
+        _ => grouped::conv2d(layer, op, x, y),
         #[cfg(not(any(feature = "encode", not(kernels = "portable"))))]
-        _ => conv::conv2d(layer, input, x, output, y),
+        _ => conv::conv2d(layer, op, x, y),
     }
     Some(())
 }
@@ -165,7 +153,11 @@ pub(crate) fn buffer_bytes(transformed: bool) -> usize {
 }
 
 /// What an operator reads and writes, where these lie apart.
-fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8], &mut [u8])> {
+fn input_output<'r>(
+    arena: &'r mut [u8],
+    input: &Tensor,
+    output: &Tensor,
+) -> Option<(&'r [u8], &'r mut [u8])> {
     let ordered = input.offset < output.offset;
     let (first, second) = if ordered {
         (input, output)
@@ -178,17 +170,23 @@ fn input_output(arena: &mut [u8], input: Tensor, output: Tensor) -> Option<(&[u8
     Some(if ordered { (low, high) } else { (high, low) })
 }
 
+/// The values of a tensor.
+#[inline(never)]
+fn cells<'r>(arena: &'r [Cell<u8>], tensor: &Tensor) -> Option<&'r [Cell<u8>]> {
+    arena.get(tensor.range())
+}
+
 /// The operators that may work in place.
 #[inline(never)]
 fn elementwise(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
-    let (input, output) = (op.input, op.output);
+    let (input, output) = (&op.input, &op.output);
     let arena = Cell::from_mut(arena).as_slice_of_cells();
-    let (x, y) = (arena.get(input.range())?, arena.get(output.range())?);
+    let (x, y) = (cells(arena, input)?, cells(arena, output)?);
     match &op.kind {
         Kind::Affine(affine) => elementwise::affine(affine, input, x, output.dtype, y),
         Kind::Table(table) => elementwise::table(table, x, y),
         Kind::Add(add) => {
-            let second = arena.get(add.b.range())?;
+            let second = cells(arena, &add.b)?;
             elementwise::add(add, input, [x, second], output, y);
         }
         Kind::Conv(_) | Kind::Dense(_) | Kind::MaxPool(_) | Kind::AvgPool(_) => {}
@@ -196,45 +194,36 @@ fn elementwise(op: &Op<'_>, arena: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Stores the sums of the output channels from `first` on, plus their biases if there are some: requantized bytes, or i32,
-/// little-endian.
+/// Stores the accumulator of an output channel at the beginning of `out`, if there is room: a requantized byte, or i32,
+/// little-endian. What follows it.
 #[inline(never)]
-fn store(
+fn store<'y>(
     post: &Post<'_>,
     dtype: DType,
-    first: usize,
-    sums: &[i32],
-    bias: &[[u8; 4]],
-    out: &mut [u8],
-) {
-    let accs = sums
-        .iter()
-        .enumerate()
-        .map(|(i, sum)| sum + bias_of(bias, i));
+    channel: usize,
+    acc: i32,
+    out: &'y mut [u8],
+) -> &'y mut [u8] {
     if dtype == DType::I32 {
-        for (out, acc) in out.as_chunks_mut::<4>().0.iter_mut().zip(accs) {
-            *out = acc.to_le_bytes();
-        }
-        return;
+        let Some((out, rest)) = out.split_first_chunk_mut() else {
+            return &mut [];
+        };
+        *out = acc.to_le_bytes();
+        return rest;
     }
-    let range = match post.table {
-        Some(_) => DType::I8,
-        None => dtype,
+    let Some((out, rest)) = out.split_first_mut() else {
+        return &mut [];
     };
-    // One shift for all, or one for each.
-    let mut shifts = match post.shifts {
-        [_] => post.shifts,
-        all => all.get(first..).unwrap_or_default(),
+    let range = if post.table.is_some() {
+        DType::I8
+    } else {
+        dtype
+    };
+    *out = requantize(acc, post.shift(channel), range);
+    if let Some(table) = post.table {
+        *out = *table.get(usize::from(*out)).unwrap_or(&0);
     }
-    .iter();
-    let mut shift = 0;
-    for (out, acc) in out.iter_mut().zip(accs) {
-        shift = shifts.next().copied().unwrap_or(shift);
-        *out = requantize(acc, shift as i8, range);
-        if let Some(table) = post.table {
-            *out = *table.get(usize::from(*out)).unwrap_or(&0);
-        }
-    }
+    rest
 }
 
 /// `len` bytes from `start`; none if they are not there, which validation excludes.

@@ -1,54 +1,73 @@
 //! Standalone pooling.
 
-use super::walk::{Walk, clip};
-use super::{BLOCK, part, store, widen};
-use crate::op::{Kind, Post, Tensor};
+use super::walk::{Corner, Walk, clip};
+use super::{centre, part, store, widen_by};
+use crate::op::{Kind, Op, Post};
 
 /// Max pooling: the maximum over each window, positions outside the map ignored, same type in and out. Average pooling:
 /// `acc = multiplier * sum(window)`, then requantization. Other operators do nothing.
 #[inline(never)]
-pub(super) fn pool(kind: &Kind<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
+pub(super) fn pool(op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     // A shift by 0 leaves a stored value as it is.
     let same = Post {
         shifts: &[0],
         table: None,
     };
-    let (window, post, multiplier) = match kind {
+    let (window, post, multiplier) = match &op.kind {
         Kind::MaxPool(window) => (window, &same, None),
         Kind::AvgPool(avg) => (&avg.window, &avg.post, Some(avg.multiplier)),
         _ => return,
     };
-    let channels = usize::from(input.shape.c);
-    let columns = usize::from(input.shape.w);
-    let size = output.dtype.size();
-    let pixel_len = (channels * size).max(1);
-    let (start, factor) = match multiplier {
-        Some(factor) => (0, i32::from(factor)),
-        None => (i32::MIN, 1),
-    };
-    let mut walk = Walk::over(window, output.shape.w);
-    for pixel in y.chunks_mut(pixel_len) {
-        let [v, h] = clip(walk.next(), window.size, input.shape);
-        for (block, out) in pixel.chunks_mut(BLOCK * size).enumerate() {
-            let first = block * BLOCK;
-            let mut accs = [start; BLOCK];
-            for iy in v.start..v.start + v.len {
-                for ix in h.start..h.start + h.len {
-                    let at = (iy * columns + ix) * channels + first;
-                    let values = part(x, at, BLOCK.min(channels - first.min(channels)));
-                    for (acc, &value) in accs.iter_mut().zip(values) {
-                        let value = widen(input.dtype, value);
-                        *acc = match multiplier {
-                            Some(_) => *acc + value,
-                            None => value.max(*acc),
-                        };
-                    }
+    let (shape, from) = (input.shape, centre(input.dtype));
+    let (channels, pitch) = (
+        usize::from(shape.c),
+        usize::from(shape.w) * usize::from(shape.c),
+    );
+    values(
+        op,
+        post,
+        Walk::over(window, output.shape.w),
+        y,
+        &mut |at, channel| {
+            let [v, h] = clip(at, window.size, shape);
+            let mut row = v.start * pitch + h.start * channels + channel;
+            let (mut sum, mut most) = (0, i32::MIN);
+            // Whole rows are one row.
+            let (rows, len) = match h.len * channels {
+                len if len == pitch => (1, v.len * len),
+                len => (v.len, len),
+            };
+            for _ in 0..rows {
+                let mut rest = part(x, row, len - channel.min(len));
+                while let Some(&value) = rest.first() {
+                    let value = widen_by(from, value);
+                    sum += value;
+                    most = most.max(value);
+                    rest = rest.get(channels..).unwrap_or_default();
                 }
+                row += pitch;
             }
-            for acc in &mut accs {
-                *acc = acc.wrapping_mul(factor);
-            }
-            store(post, output.dtype, first, &accs, &[], out);
+            multiplier.map_or(most, |factor| sum * i32::from(factor))
+        },
+    );
+}
+
+/// Stores what `value` computes for each window and channel, one after the other.
+#[inline(never)]
+pub(super) fn values(
+    op: &Op<'_>,
+    post: &Post<'_>,
+    mut walk: Walk,
+    y: &mut [u8],
+    value: &mut dyn FnMut(Corner, usize) -> i32,
+) {
+    let (channels, dtype) = (usize::from(op.output.shape.c), op.output.dtype);
+    let mut rest = y;
+    while !rest.is_empty() {
+        let at = walk.next();
+        for channel in 0..channels.max(1) {
+            rest = store(post, dtype, channel, value(at, channel), rest);
         }
     }
 }

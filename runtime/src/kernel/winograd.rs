@@ -5,10 +5,10 @@
 #[cfg(any(feature = "encode", kernels = "portable"))]
 use super::conv::window;
 #[cfg(not(any(feature = "encode", kernels = "portable")))]
-use super::grouped::window;
+use super::grouped::greatest;
 use super::store;
 use super::walk::Walk;
-use crate::op::{Conv, Tensor, Window};
+use crate::op::{Conv, Op, Window};
 use crate::weight::winograd::{INPUTS_MAX, QUAD, TAPS, kernel, kernels};
 use crate::weight::{Layout, Weights};
 
@@ -17,7 +17,8 @@ const TAPS_MAX: usize = TAPS * INPUTS_MAX as usize;
 
 /// As [`super::conv::conv2d`], four output channels after another, whose weights are recovered first.
 #[inline(never)]
-pub(super) fn direct(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y: &mut [u8]) {
+pub(super) fn direct(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let weights = &conv.weights;
     let (channels, size) = (usize::from(output.shape.c), output.dtype.size());
     let pixel_len = (channels * size).max(1);
@@ -44,8 +45,17 @@ pub(super) fn direct(conv: &Conv<'_>, input: Tensor, x: &[u8], output: Tensor, y
             let mut best = [i32::MIN; QUAD];
             let at = first * size..(first + count) * size;
             if let (Some(best), Some(out)) = (best.get_mut(..count), pixel.get_mut(at)) {
-                window(&layer, input, x, inner.from(corner), [0, 0], best);
-                store(&conv.post, output.dtype, first, best, &[], out);
+                let inner = inner.from(corner);
+                #[cfg(any(feature = "encode", kernels = "portable"))]
+                window(&layer, input, x, inner, [0, 0], best);
+                #[cfg(not(any(feature = "encode", kernels = "portable")))]
+                for (channel, best) in best.iter_mut().enumerate() {
+                    *best = greatest(&layer, input, x, inner, channel);
+                }
+                let mut rest = out;
+                for (j, acc) in best.iter().enumerate() {
+                    rest = store(&conv.post, output.dtype, first + j, *acc, rest);
+                }
             }
         }
     }

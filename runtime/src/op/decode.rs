@@ -43,6 +43,12 @@ impl<'a> Op<'a> {
     }
 }
 
+/// At most `usize::MAX`.
+#[inline(never)] // It is called from many places.
+const fn times(a: usize, b: usize) -> usize {
+    a.saturating_mul(b)
+}
+
 const fn missing(offset: u32, len: usize) -> OpProblem {
     OpProblem::Section {
         offset,
@@ -88,7 +94,7 @@ impl<'a> Record<'a> {
                 } else {
                     input.shape.len()
                 };
-                let params = self.section(record::BIAS, count.saturating_mul(AFFINE_LEN));
+                let params = self.section(record::BIAS, times(count, AFFINE_LEN));
                 Kind::Affine(Affine {
                     params: params.as_chunks().0,
                     per_channel,
@@ -308,7 +314,7 @@ impl<'a> Record<'a> {
     const fn dense(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
         let layout = self.layout(true, false, false);
         let outputs = output.shape.len();
-        let bias = self.section(record::BIAS, outputs.saturating_mul(4));
+        let bias = self.section(record::BIAS, times(outputs, 4));
         Kind::Dense(Dense {
             weights: self.weights(layout, outputs, input.shape.len()),
             bias: bias.as_chunks().0,
@@ -337,9 +343,10 @@ impl<'a> Record<'a> {
         let tiles = winograd::ENABLED && winograd::fits(window, got, ci, pool).is_ok();
         let layout = self.layout(got == 1, got == ci && ci == co, tiles);
         let channels = co as usize;
-        let per_channel = (window.size[0] as usize)
-            .saturating_mul(window.size[1] as usize)
-            .saturating_mul((ci / groups.get()) as usize);
+        let per_channel = times(
+            window.size[0] as usize * window.size[1] as usize,
+            (ci / groups.get()) as usize,
+        );
         let weights = self.weights(layout, channels, per_channel);
         let bias = self.section(record::BIAS, channels * 4).as_chunks().0;
         let facts = match layout {

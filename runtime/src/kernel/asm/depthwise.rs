@@ -6,14 +6,15 @@ use core::arch::naked_asm;
 use super::dsp::Core;
 #[cfg(kernels = "lanes")]
 use super::lanes::Core;
-use crate::kernel::depthwise::{Arguments, Depthwise, Work};
+use crate::kernel::depthwise::{Arguments, Depthwise, Table};
+use crate::kernel::walk::Span;
 
 impl Depthwise for Core {
     const PAIRS: bool = cfg!(kernels = "dsp");
 
     #[inline(always)]
-    fn pixel(work: &mut Work<'_>) {
-        if let Some(arguments) = work.arguments() {
+    fn pixel(table: &Table, values: &[u8], part: &[Span; 2], out: &mut [u8]) {
+        if let Some(arguments) = table.arguments(values, part, out) {
             // SAFETY: `arguments` says so only if all of the table, four values for each tap and four channels, and the output
             // are there.
             unsafe { pixel(&arguments) }
@@ -75,7 +76,7 @@ macro_rules! tap {
 }
 
 /// # Safety
-/// As [`Work::arguments`] returns them.
+/// As [`Table::arguments`] returns them.
 #[cfg(not(armv6m))]
 #[unsafe(naked)]
 unsafe extern "C" fn pixel(arguments: *const Arguments) {
@@ -147,7 +148,7 @@ unsafe extern "C" fn pixel(arguments: *const Arguments) {
 }
 
 /// # Safety
-/// As [`Work::arguments`] returns them.
+/// As [`Table::arguments`] returns them.
 #[cfg(armv6m)]
 #[unsafe(naked)]
 unsafe extern "C" fn pixel(arguments: *const Arguments) {

@@ -117,61 +117,53 @@ unsafe extern "C" fn blocks4(
 }
 
 /// # Safety
-/// `acts` and `weights` point to `steps` words each, `sums` to the sums of one block.
+/// `acts` points to `4 * steps` words, `weights` to `steps` words, `sums` to the sums of one block.
 #[unsafe(naked)]
 unsafe extern "C" fn add1(
-    acts: *const u32,
+    acts: *const [u32; 4],
     weights: *const [u8; 4],
     steps: usize,
     sums: *mut Sums,
 ) {
     naked_asm!(
         extension!(),
-        "push {{r3-r9, lr}}",
-        "ldr r4, [r3]",
-        "ldr r5, [r3, #16]",
-        "lsrs r3, r2, #2",
-        "beq 3f",
-        ".p2align 2",
-        "2:",
-        ".rept 2",
+        ".macro isobit_step",
         "ldr r6, [r1], #4",
-        "ldr r7, [r1], #4",
-        "ldrd r8, r9, [r0], #8",
+        "ldr r8, [r0], #16",
         "sxtb16 r12, r6",
         "sxtb16 r6, r6, ror #8",
         "smlad r4, r8, r12, r4",
         "smlad r5, r8, r6, r5",
-        "sxtb16 r12, r7",
-        "sxtb16 r7, r7, ror #8",
-        "smlad r4, r9, r12, r4",
-        "smlad r5, r9, r7, r5",
+        ".endm",
+        "push {{r4-r8, lr}}",
+        "ldr r4, [r3]",
+        "ldr r5, [r3, #16]",
+        "lsrs r7, r2, #2",
+        "beq 3f",
+        "2:",
+        ".rept 4",
+        "isobit_step",
         ".endr",
-        "subs r3, #1",
+        "subs r7, #1",
         "bne 2b",
         "3:",
         "ands r2, r2, #3",
         "beq 5f",
         "4:",
-        "ldr r6, [r1], #4",
-        "ldr r8, [r0], #4",
-        "sxtb16 r12, r6",
-        "sxtb16 r6, r6, ror #8",
-        "smlad r4, r8, r12, r4",
-        "smlad r5, r8, r6, r5",
+        "isobit_step",
         "subs r2, #1",
         "bne 4b",
         "5:",
-        "pop {{r3}}",
         "str r4, [r3]",
         "str r5, [r3, #16]",
-        "pop {{r4-r9, pc}}",
+        "pop {{r4-r8, pc}}",
+        ".purgem isobit_step",
     )
 }
 
 /// Four bytes to two pairs: 7 instructions.
 macro_rules! widen4 {
-    ($extend:literal, $stride:literal) => {
+    ($extend:literal) => {
         concat!(
             "ldr r3, [r0], #4\n",
             $extend,
@@ -180,21 +172,19 @@ macro_rules! widen4 {
             " r3, r3, ror #8\n",
             "pkhbt lr, r12, r3, lsl #16\n",
             "pkhtb r3, r3, r12, asr #16\n",
-            "str lr, [r2], #",
-            $stride,
-            "\nstr r3, [r2], #",
-            $stride,
-            "\n",
+            "str lr, [r2], #16
+            str r3, [r2], #16
+            ",
         )
     };
 }
 
 macro_rules! widen {
-    ($name:ident, $load:literal, $extend:literal, $stride:literal) => {
+    ($name:ident, $load:literal, $extend:literal) => {
         /// `odd`: 1 if the first value is the high half of its word, else 0.
         ///
         /// # Safety
-        /// `values` points to `count` >= 1 bytes, `words` to the first of `(odd + count) / 2` words, rounded up, so many bytes apart.
+        /// `values` points to `count` >= 1 bytes, `words` to the first of `(odd + count) / 2` words, rounded up, 16 bytes apart.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(values: *const u8, count: usize, words: *mut u32, odd: usize) {
             naked_asm!(
@@ -203,14 +193,14 @@ macro_rules! widen {
                 "cbz r3, 2f",
                 concat!($load, " r3, [r0], #1"),
                 "strh r3, [r2, #2]",
-                concat!("adds r2, #", $stride),
+                "adds r2, #16",
                 "subs r1, #1",
                 "2:",
                 "subs r1, #8",
                 "blo 4f",
                 "3:",
-                widen4!($extend, $stride),
-                widen4!($extend, $stride),
+                widen4!($extend),
+                widen4!($extend),
                 "subs r1, #8",
                 "bhs 3b",
                 "4:",
@@ -223,7 +213,7 @@ macro_rules! widen {
                 "beq 6f",
                 concat!($load, " r3, [r0], #1"),
                 "strh r3, [r2, #2]",
-                concat!("adds r2, #", $stride),
+                "adds r2, #16",
                 "subs r1, #1",
                 "bne 5b",
                 "6:",
@@ -233,10 +223,8 @@ macro_rules! widen {
     };
 }
 
-widen!(widen_unsigned, "ldrb", "uxtb16", "16");
-widen!(widen_signed, "ldrsb", "sxtb16", "16");
-widen!(widen_unsigned_alone, "ldrb", "uxtb16", "4");
-widen!(widen_signed_alone, "ldrsb", "sxtb16", "4");
+widen!(widen_unsigned, "ldrb", "uxtb16");
+widen!(widen_signed, "ldrsb", "sxtb16");
 
 /// One pair of offsets, one position: 4 instructions.
 macro_rules! pair {
@@ -321,22 +309,14 @@ impl Dsp for Core {
     }
 
     #[inline(always)]
-    fn widen(signed: bool, values: &[u8], (words, stride): (&mut [u32], usize), at: usize) {
-        let widen = match (stride, signed) {
-            (1, false) => widen_unsigned_alone,
-            (1, true) => widen_signed_alone,
-            (4, false) => widen_unsigned,
-            (4, true) => widen_signed,
-            _ => return,
-        };
+    fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize) {
+        let widen = if signed { widen_signed } else { widen_unsigned };
         let (odd, count) = (at % 2, values.len());
-        let Some(words) = words.get_mut(at / 2 * stride..) else {
-            return;
-        };
-        if count == 0 || (odd + count - 1) / 2 * stride >= words.len() {
+        let words = words.get_mut(at / 2 * 4..).unwrap_or_default();
+        if count == 0 || (odd + count - 1) / 2 * 4 >= words.len() {
             return;
         }
-        // SAFETY: `count` >= 1 values are there, and words up to the last one's, `stride` apart.
+        // SAFETY: `count` >= 1 values are there, and every fourth word up to the last one's.
         unsafe { widen(values.as_ptr(), count, words.as_mut_ptr(), odd) }
     }
 
@@ -386,9 +366,12 @@ impl Dsp for Core {
     }
 
     #[inline(always)]
-    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut Sums) {
+    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
         let steps = acts.len().min(weights.len());
-        // SAFETY: both slices have `steps` elements.
+        if steps == 0 {
+            return;
+        }
+        // SAFETY: both slices have `steps` >= 1 elements.
         unsafe { add1(acts.as_ptr(), weights.as_ptr(), steps, sums) }
     }
 }

@@ -1,28 +1,28 @@
 //! The inner loop in plain Rust, on the same table: the host runs it in place of the instructions.
 
-use super::{QUAD, Table, Work};
+use super::{QUAD, Table};
 use crate::fixed::{round_right, saturate};
+use crate::kernel::walk::Span;
 
 /// As [`super::Depthwise::pixel`]; `pairs` as there.
-pub(in crate::kernel) fn pixel(pairs: bool, work: &mut Work<'_>) {
-    let table = work.table;
-    let len = Table::words_of(table.taps, table.step);
-    let Some(origin) = table.place(work.first) else {
-        return;
-    };
-    let quads = table
-        .words
-        .chunks_exact(len)
-        .zip(work.out.chunks_exact_mut(QUAD));
-    for (quad, (words, out)) in quads.enumerate() {
+pub(in crate::kernel) fn pixel(
+    pairs: bool,
+    table: &Table,
+    values: &[u8],
+    [v, h]: &[Span; 2],
+    out: &mut [u8],
+) {
+    let kw = table.size[1];
+    let origin = v.skip * table.pitch + h.skip * table.channels;
+    let quads = table.words.chunks_exact(table.quad);
+    for (quad, (words, out)) in quads.zip(out.chunks_exact_mut(QUAD)).enumerate() {
         let mut sums = [words[0], words[1], words[2], words[3]];
-        for row in 0..work.rows {
-            for column in 0..work.columns {
-                let tap = work.first + row * table.row + column;
-                let entry = &words[QUAD + tap * table.step..][..table.step];
+        for row in v.skip..v.skip + v.len {
+            for column in h.skip..h.skip + h.len {
+                let entry = &words[QUAD + (row * kw + column) * table.step..][..table.step];
                 let at = entry[0] as usize - origin + QUAD * quad;
-                for (i, (sum, &value)) in sums.iter_mut().zip(&work.values[at..]).enumerate() {
-                    let value = if work.signed {
+                for (i, (sum, &value)) in sums.iter_mut().zip(&values[at..]).enumerate() {
+                    let value = if table.signed {
                         i32::from(value as i8)
                     } else {
                         i32::from(value)
@@ -36,7 +36,7 @@ pub(in crate::kernel) fn pixel(pairs: bool, work: &mut Work<'_>) {
                 }
             }
         }
-        let shifts = &words[len - QUAD..];
+        let shifts = &words[table.quad - QUAD..];
         for ((out, sum), &shift) in out.iter_mut().zip(sums).zip(shifts) {
             *out = saturate(round_right(sum, shift as u32), false) ^ table.flip as u8;
         }

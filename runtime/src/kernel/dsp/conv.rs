@@ -4,7 +4,7 @@ use super::gather::Gather;
 use super::{Buffer, Dsp, STEPS, Sums};
 use crate::kernel::finish::{Finish, Lane};
 use crate::kernel::walk::{Corner, Walk};
-use crate::op::{Conv, Tensor, Window};
+use crate::op::{Conv, Op, Tensor, Window};
 
 /// Blocks of two output channels whose sums are kept at the same time.
 const BLOCKS: usize = 16;
@@ -21,25 +21,22 @@ pub(in crate::kernel) const BUFFERS: usize =
 /// As the portable kernel. An output position takes the maximum over the positions of its pooling window, four at a time;
 /// without pooling four output positions share one pass over the weights.
 #[inline(never)]
-pub(in crate::kernel) fn conv2d<D: Dsp>(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(in crate::kernel) fn conv2d<D: Dsp>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let pool = conv.pool.unwrap_or(Window::ALONE);
     let inner = Walk::over(&conv.window, pool.size[1]);
+    let walk = inner.scaled(pool.stride, output.shape.w);
     let area = usize::from(pool.size[0]) * usize::from(pool.size[1]);
     let mut quad = [[0; 2]; WIDTH];
-    inner.from([0; 2]).take(&mut quad, area);
+    let inner = inner.from([0; 2]);
+    { inner }.take(&mut quad, area);
     let mut layer = Layer {
         conv,
         output,
         gather: &Gather::new(x, input, &conv.window),
         steps: conv.weights.per_channel.div_ceil(2).max(1),
         area,
-        walk: inner.scaled(pool.stride, output.shape.w),
+        walk,
         inner,
         quad,
         finish: &Finish::new(conv, output.dtype),
@@ -66,13 +63,13 @@ pub(in crate::kernel) fn conv2d<D: Dsp>(
 /// A layer, its input, and what is under way.
 struct Layer<'a> {
     conv: &'a Conv<'a>,
-    output: Tensor,
+    output: &'a Tensor,
     gather: &'a Gather<'a>,
     /// Words of weights of a block: values under the window, in pairs.
     steps: usize,
     /// Positions of an output pixel.
     area: usize,
-    /// Over the output, and over a pooling window.
+    /// Over the output, and from the corner of a pooling window over it.
     walk: Walk,
     inner: Walk,
     /// From the corner of a pooling window to its first positions.
@@ -89,28 +86,25 @@ impl Layer<'_> {
     fn pass<D: Dsp>(&mut self, pixels: usize, out: &mut [u8]) {
         let single = self.area == 1 && pixels == 1;
         let mut positions = self.quad;
+        let mut corner = [0; 2];
         if self.area == 1 {
             self.walk.take(&mut positions, pixels);
         } else {
-            let corner = self.walk.next();
-            self.inner = self.inner.from(corner);
-            for at in &mut positions {
-                *at = [corner[0] + at[0], corner[1] + at[1]];
-            }
+            corner = self.walk.next();
         }
         let size = self.output.dtype.size();
         let channels = usize::from(self.output.shape.c);
         let mut weights = self.conv.weights.bytes.as_chunks::<4>().0;
         let mut first = 0;
         while first < channels {
-            let mut inner = self.inner;
             let mut group = 0;
+            let mut inner = self.inner;
             while group < self.area {
                 let fresh = first == 0 || self.area > WIDTH;
                 if self.area > WIDTH {
                     inner.take(&mut positions, self.area - group);
                 }
-                self.sums::<D>(weights, &positions, single, fresh);
+                self.sums::<D>(weights, &positions, corner, single, fresh);
                 if self.area > WIDTH {
                     for (best, sums) in self.best.iter_mut().zip(self.sums.as_flattened_mut()) {
                         let least = if group == 0 { i32::MIN } else { *best };
@@ -139,43 +133,42 @@ impl Layer<'_> {
         }
     }
 
-    /// The sums of a run of channels at four positions, or at the first.
+    /// The sums of a run of channels at four positions, or at the first, all of them counted from `corner`.
     /// `fresh`: the buffer does not hold these positions' windows yet.
     #[inline(always)]
     fn sums<D: Dsp>(
         &mut self,
         weights: &[[u8; 4]],
         positions: &[Corner; WIDTH],
+        corner: Corner,
         single: bool,
         fresh: bool,
     ) {
-        let (positions, words) = if single {
-            (&positions[..1], 4 * STEPS)
-        } else {
-            (&positions[..], STEPS)
-        };
+        let positions = if single { &positions[..1] } else { positions };
         let mut step = 0;
         while step < self.steps {
-            let count = (self.steps - step).min(words);
+            let count = (self.steps - step).min(STEPS);
             let whole = count == self.steps;
             if fresh || !whole {
                 self.gather
-                    .fill::<D>(positions, 2 * step, 2 * count, self.buffer);
+                    .fill::<D>(positions, corner, 2 * step, 2 * count, self.buffer);
             }
             let acts = self.buffer.get(..count).unwrap_or_default();
             if whole && !single {
                 D::blocks4(acts, weights, self.sums);
                 return;
             }
-            let alone = self.buffer.as_flattened().get(..count).unwrap_or_default();
             for (sums, block) in self.sums.iter_mut().zip(weights.chunks_exact(self.steps)) {
-                if step == 0 {
-                    *sums = [[0; WIDTH]; 2];
-                }
                 let block = block.get(step..).unwrap_or_default();
                 if single {
-                    D::add1(alone, block, sums);
+                    if step == 0 {
+                        (sums[0][0], sums[1][0]) = (0, 0);
+                    }
+                    D::add1(acts, block, sums);
                 } else {
+                    if step == 0 {
+                        *sums = [[0; WIDTH]; 2];
+                    }
                     D::add4(acts, block, sums);
                 }
             }

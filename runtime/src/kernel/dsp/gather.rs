@@ -13,7 +13,7 @@ const SHORT: usize = 16;
 /// Reads windows of a tensor.
 pub(super) struct Gather<'a> {
     x: &'a [u8],
-    input: Tensor,
+    input: &'a Tensor,
     /// Rows and columns of the window.
     size: [u16; 2],
     /// Values of a row of the window, and of the tensor.
@@ -27,7 +27,7 @@ pub(super) struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(x: &'a [u8], input: Tensor, window: &Window) -> Self {
+    pub(super) fn new(x: &'a [u8], input: &'a Tensor, window: &Window) -> Self {
         let ci = usize::from(input.shape.c);
         let run = usize::from(window.size[1]) * ci;
         let pitch = usize::from(input.shape.w) * ci;
@@ -44,13 +44,14 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Fills a lane of the buffer for each position, at most four: values `from..from + len` of its window, counted
+    /// Fills a lane of the buffer for each position, at most four, counted from `corner`: values `from..from + len` of its window, counted
     /// `[kh][kw][ci]`, in pairs; what lies outside of the input is 0. The high half of the last word is anything if the window
-    /// ends in it. Only one position has words side by side.
+    /// ends in it.
     #[inline(never)]
     pub(super) fn fill<D: Dsp>(
         &self,
         positions: &[Corner],
+        corner: Corner,
         from: usize,
         len: usize,
         buffer: &mut Buffer,
@@ -62,7 +63,8 @@ impl<'a> Gather<'a> {
             let mut whole = 0;
             for (start, at) in starts.iter_mut().zip(positions) {
                 // A negative number is a large one.
-                let (top, left) = (at[0] as usize, at[1] as usize);
+                let top = (corner[0] + at[0]) as usize;
+                let left = (corner[1] + at[1]) as usize;
                 if top >= self.rows || left >= self.columns {
                     break;
                 }
@@ -74,23 +76,23 @@ impl<'a> Gather<'a> {
             }
         }
         for (p, at) in positions.iter().enumerate() {
-            let [v, h] = clip(*at, self.size, self.input.shape);
-            let mut place = v.start * self.pitch + h.start * ci;
+            let at = [corner[0] + at[0], corner[1] + at[1]];
+            let [v, h] = clip(at, self.size, self.input.shape);
             let words = buffer.as_flattened_mut().get_mut(p..).unwrap_or_default();
-            let stride = if positions.len() == 1 { 1 } else { 4 };
             if v.len < self.size[0].into() || h.len < self.size[1].into() {
-                for word in words.iter_mut().step_by(stride).take(len / 2) {
+                for word in words.iter_mut().step_by(4).take(len / 2) {
                     *word = 0;
                 }
             }
             // The part of a row of the window that lies in the tensor.
+            let mut place = v.start * self.pitch + h.start * ci;
             let mut begin = v.skip * self.run + h.skip * ci;
             for _ in 0..v.len {
                 let first = begin.max(from);
                 let last = (begin + h.len * ci).min(from + len);
                 if first < last {
                     let values = part(self.x, place + first - begin, last - first);
-                    D::widen(signed, values, (words, stride), first - from);
+                    D::widen(signed, values, words, first - from);
                 }
                 begin += self.run;
                 place += self.pitch;

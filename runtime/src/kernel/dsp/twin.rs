@@ -1,7 +1,8 @@
 //! The DSP routines in plain Rust, instruction by instruction: the host runs the loops of a Cortex-M core with it.
 
 use super::{Dsp, Offsets, Sums};
-use crate::kernel::depthwise::{self, Depthwise};
+use crate::kernel::depthwise::{self, Depthwise, Table};
+use crate::kernel::walk::Span;
 
 /// Software twin of the core's instructions.
 pub(in crate::kernel) struct Twin;
@@ -33,8 +34,8 @@ fn weight_pairs(word: &[u8; 4]) -> [u32; 2] {
 }
 
 impl Dsp for Twin {
-    fn widen(signed: bool, values: &[u8], (words, stride): (&mut [u32], usize), at: usize) {
-        if (at + values.len()).div_ceil(2) * stride >= words.len() + stride {
+    fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize) {
+        if (at + values.len()).div_ceil(2) * 4 >= words.len() + 4 {
             return;
         }
         for (half, &value) in (at..).zip(values) {
@@ -43,7 +44,7 @@ impl Dsp for Twin {
             } else {
                 i16::from(value)
             };
-            let word = &mut words[half / 2 * stride];
+            let word = &mut words[half / 2 * 4];
             let [low, high] = halves(*word).map(|half| half as i16);
             *word = if half % 2 == 0 {
                 pair_of(value, high)
@@ -95,10 +96,10 @@ impl Dsp for Twin {
         }
     }
 
-    fn add1(acts: &[u32], weights: &[[u8; 4]], sums: &mut Sums) {
-        for (&act, word) in acts.iter().zip(weights) {
+    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
+        for (act, word) in acts.iter().zip(weights) {
             for (sums, weights) in sums.iter_mut().zip(weight_pairs(word)) {
-                sums[0] = smlad(act, weights, sums[0]);
+                sums[0] = smlad(act[0], weights, sums[0]);
             }
         }
     }
@@ -107,7 +108,7 @@ impl Dsp for Twin {
 impl Depthwise for Twin {
     const PAIRS: bool = true;
 
-    fn pixel(work: &mut depthwise::Work<'_>) {
-        depthwise::twin::pixel(Self::PAIRS, work);
+    fn pixel(table: &Table, values: &[u8], part: &[Span; 2], out: &mut [u8]) {
+        depthwise::twin::pixel(Self::PAIRS, table, values, part, out);
     }
 }

@@ -22,7 +22,7 @@ mod twin;
 
 use super::Dsp;
 use crate::kernel::finish::{Finish, Lane};
-use crate::op::{Conv, Tensor};
+use crate::op::{Conv, Op, Tensor};
 use crate::shape::DType;
 use crate::weight::winograd::{FREQUENCIES, INPUTS_MAX, QUAD, block};
 
@@ -80,13 +80,8 @@ pub(in crate::kernel) fn runs(conv: &Conv<'_>) -> bool {
 
 /// As the portable kernel, for the layers that [`runs`] says.
 #[inline(never)]
-pub(in crate::kernel) fn conv2d<W: Winograd>(
-    conv: &Conv<'_>,
-    input: Tensor,
-    x: &[u8],
-    output: Tensor,
-    y: &mut [u8],
-) {
+pub(in crate::kernel) fn conv2d<W: Winograd>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
+    let (input, output) = (&op.input, &op.output);
     let mut values: Values = [[0; PAIRS]; FREQUENCIES];
     let mut products: Products = [[[0; TILES]; QUAD]; FREQUENCIES];
     let mut sums: Sums = [[[0; POSITIONS]; RUN]; TILES];
@@ -134,8 +129,8 @@ pub(in crate::kernel) fn conv2d<W: Winograd>(
 /// A layer and its input.
 struct Layer<'a> {
     conv: &'a Conv<'a>,
-    input: Tensor,
-    output: Tensor,
+    input: &'a Tensor,
+    output: &'a Tensor,
     finish: Finish<'a>,
     pool: bool,
     /// Of the tile that is at hand.

@@ -1,7 +1,8 @@
 //! The inner loops in plain Rust, with the same splits: the host runs the rest of these kernels with it.
 
 use super::{Lanes, Result, Work};
-use crate::kernel::depthwise::{self, Depthwise};
+use crate::kernel::depthwise::{self, Depthwise, Table};
+use crate::kernel::walk::Span;
 
 /// Software twin of the core's instructions.
 pub(in crate::kernel) struct Twin;
@@ -66,7 +67,7 @@ impl Lanes for Twin {
 impl Depthwise for Twin {
     const PAIRS: bool = false;
 
-    fn pixel(work: &mut depthwise::Work<'_>) {
-        depthwise::twin::pixel(Self::PAIRS, work);
+    fn pixel(table: &Table, values: &[u8], part: &[Span; 2], out: &mut [u8]) {
+        depthwise::twin::pixel(Self::PAIRS, table, values, part, out);
     }
 }
