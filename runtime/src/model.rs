@@ -205,7 +205,7 @@ impl<'a> Model<'a> {
         for (to, from) in input.iter_mut().zip(image) {
             *to = *from;
         }
-        self.run_loaded(arena, after)
+        self.run_operators(Kernels::CHOSEN, arena, after)
     }
 
     /// The input's bytes in the arena, to write an image there without a second buffer; then [`Model::run_loaded`].
@@ -237,6 +237,7 @@ impl<'a> Model<'a> {
     where
         'a: 'r,
     {
+        self.input_mut(arena)?;
         self.run_operators(Kernels::CHOSEN, arena, after)
     }
 
@@ -254,9 +255,11 @@ impl<'a> Model<'a> {
     where
         'a: 'r,
     {
+        self.input_mut(arena)?;
         self.run_operators(kernels, arena, after)
     }
 
+    /// For an arena that is large enough.
     #[inline(always)]
     fn run_operators<'r>(
         &self,
@@ -267,7 +270,6 @@ impl<'a> Model<'a> {
     where
         'a: 'r,
     {
-        self.input_mut(arena)?;
         let mut output = self.header.input;
         for index in 0..self.header.ops {
             let changed = RunError::ModelChanged { op: index };

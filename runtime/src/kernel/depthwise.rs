@@ -83,8 +83,9 @@ impl Table {
             let mut weights = conv.weights.bytes.get(channel..).unwrap_or_default();
             let (mut place, mut column) = (0, 0);
             for tap in taps.chunks_exact_mut(step::<D>()) {
-                let four = weights.first_chunk().copied().unwrap_or_default();
-                let [a, b, c, d] = four.map(|weight: u8| i32::from(weight as i8));
+                let [a, b, c, d] = weights.first_chunk().copied().unwrap_or([0; QUAD]);
+                let (a, b) = (i32::from(a as i8), i32::from(b as i8));
+                let (c, d) = (i32::from(c as i8), i32::from(d as i8));
                 match tap {
                     [to, even, odd] => {
                         *to = place;
@@ -207,7 +208,7 @@ pub(super) fn conv2d<D: Depthwise>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &m
         quads: 0,
         quad: 2 * QUAD + conv.weights.per_channel * step::<D>(),
         step: step::<D>(),
-        size: conv.window.size.map(usize::from),
+        size: [conv.window.size[0].into(), conv.window.size[1].into()],
         pitch: usize::from(input.shape.w) * channels,
         channels,
         signed: input.dtype != DType::U8,

@@ -47,7 +47,6 @@ pub(super) fn add(
     y: &[Cell<u8>],
 ) {
     let (from_a, from_b) = (centre(a.dtype), centre(add.b.dtype));
-    let pairs = xa.iter().zip(xb);
     // One shift, not a large one, and without a table: what must be added to flipped bytes, and to the result before it is
     // flipped, is the same for all values.
     if let ([shift], None) = (add.post.shifts, add.post.table)
@@ -60,7 +59,7 @@ pub(super) fn add(
         let rest = (i32::from(to) << shift)
             - (i32::from(from_a) << shift_a)
             - (i32::from(from_b) << shift_b);
-        for ((xa, xb), y) in pairs.zip(y) {
+        for ((xa, xb), y) in xa.iter().zip(xb).zip(y) {
             let a = i32::from(xa.get() ^ from_a) << shift_a;
             let b = i32::from(xb.get() ^ from_b) << shift_b;
             let q = round_right(a + b + rest, shift as u32);
@@ -70,7 +69,7 @@ pub(super) fn add(
     }
     let channels = usize::from(output.shape.c);
     let (mut rest, mut channel) = (y, 0);
-    for (xa, xb) in pairs {
+    for (xa, xb) in xa.iter().zip(xb) {
         let acc = (widen_by(from_a, xa.get()) << (add.shift_a & 31))
             + (widen_by(from_b, xb.get()) << (add.shift_b & 31));
         // The output may lie on an input.

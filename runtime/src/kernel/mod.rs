@@ -165,8 +165,8 @@ fn input_output<'r>(
         (output, input)
     };
     let (low, high) = arena.split_at_mut_checked(second.offset)?;
-    let low = low.get_mut(first.offset..)?.get_mut(..first.bytes())?;
-    let high = high.get_mut(..second.bytes())?;
+    let low = low.get_mut(first.range())?;
+    let high = high.get_mut(..second.range().len())?;
     Some(if ordered { (low, high) } else { (high, low) })
 }
 

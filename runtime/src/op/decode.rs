@@ -263,8 +263,12 @@ impl<'a> Record<'a> {
         window
     }
 
-    /// The fused pool.
-    const fn pool(&mut self) -> Window {
+    /// The fused pool, if there is one.
+    #[inline(never)]
+    const fn pool(&mut self) -> Option<Window> {
+        if !self.has(record::HAS_POOL) {
+            return None;
+        }
         let mut sides = [0; 4];
         let mut side = 0;
         while side < 4 {
@@ -278,11 +282,11 @@ impl<'a> Record<'a> {
             side += 1;
         }
         let [rows, columns, down, right] = sides;
-        Window {
+        Some(Window {
             size: [rows, columns],
             stride: [down, right],
             pad: [0, 0],
-        }
+        })
     }
 
     #[inline(never)]
@@ -325,7 +329,6 @@ impl<'a> Record<'a> {
     #[inline(never)]
     const fn conv(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
         let ci = input.shape.c;
-        let window = self.window();
         let co = output.shape.c;
         let got = self.u16(record::GROUPS);
         let groups = match NonZeroU16::new(got) {
@@ -335,35 +338,28 @@ impl<'a> Record<'a> {
                 NonZeroU16::MIN
             }
         };
-        let pool = if self.has(record::HAS_POOL) {
-            Some(self.pool())
-        } else {
-            None
-        };
-        let tiles = winograd::ENABLED && winograd::fits(window, got, ci, pool).is_ok();
+        let tiles =
+            winograd::ENABLED && winograd::fits(self.window(), got, ci, self.pool()).is_ok();
         let layout = self.layout(got == 1, got == ci && ci == co, tiles);
         let channels = co as usize;
         let per_channel = times(
-            window.size[0] as usize * window.size[1] as usize,
+            self.u16(record::WINDOW) as usize * self.u16(record::WINDOW + 2) as usize,
             (ci / groups.get()) as usize,
         );
-        let weights = self.weights(layout, channels, per_channel);
-        let bias = self.section(record::BIAS, channels * 4).as_chunks().0;
-        let facts = match layout {
-            Layout::Ohwi2o if self.u32(record::FACTS) != 0 => Some(Facts {
-                bytes: self.section(record::FACTS, Facts::bytes(channels, per_channel)),
-                channels,
-            }),
-            _ => None,
-        };
         Kind::Conv(Conv {
-            window,
+            window: self.window(),
             map: [self.u16(record::CONV), self.u16(record::CONV + 2)],
-            pool,
+            pool: self.pool(),
             groups,
-            weights,
-            facts,
-            bias,
+            weights: self.weights(layout, channels, per_channel),
+            facts: match layout {
+                Layout::Ohwi2o if self.u32(record::FACTS) != 0 => Some(Facts {
+                    bytes: self.section(record::FACTS, Facts::bytes(channels, per_channel)),
+                    channels,
+                }),
+                _ => None,
+            },
+            bias: self.section(record::BIAS, channels * 4).as_chunks().0,
             post: self.post(output),
         })
     }

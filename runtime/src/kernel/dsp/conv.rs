@@ -1,6 +1,7 @@
 //! Convolution without groups, with bias, max pooling over the accumulators, and requantization.
 
 use super::gather::Gather;
+use super::offsets::Offsets;
 use super::{Buffer, Dsp, STEPS, Sums};
 use crate::kernel::finish::{Finish, Lane};
 use crate::kernel::walk::{Corner, Walk};
@@ -30,10 +31,11 @@ pub(in crate::kernel) fn conv2d<D: Dsp>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], 
     let mut quad = [[0; 2]; WIDTH];
     let inner = inner.from([0; 2]);
     { inner }.take(&mut quad, area);
+    let mut offsets = Offsets::NONE;
     let mut layer = Layer {
         conv,
         output,
-        gather: &Gather::new(x, input, &conv.window),
+        gather: &Gather::new(x, input, &conv.window, &mut offsets),
         steps: conv.weights.per_channel.div_ceil(2).max(1),
         area,
         walk,

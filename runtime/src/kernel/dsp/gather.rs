@@ -23,15 +23,21 @@ pub(super) struct Gather<'a> {
     rows: usize,
     columns: usize,
     /// Places of a window's values, if its rows are short.
-    offsets: Offsets,
+    offsets: &'a Offsets,
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(x: &'a [u8], input: &'a Tensor, window: &Window) -> Self {
+    pub(super) fn new(
+        x: &'a [u8],
+        input: &'a Tensor,
+        window: &Window,
+        offsets: &'a mut Offsets,
+    ) -> Self {
         let ci = usize::from(input.shape.c);
         let run = usize::from(window.size[1]) * ci;
         let pitch = usize::from(input.shape.w) * ci;
         let rows = if run < SHORT { window.size[0] } else { 0 };
+        offsets.list(rows.into(), run, pitch);
         Self {
             x,
             input,
@@ -40,7 +46,7 @@ impl<'a> Gather<'a> {
             pitch,
             rows: (usize::from(input.shape.h) + 1).saturating_sub(window.size[0].into()),
             columns: (usize::from(input.shape.w) + 1).saturating_sub(window.size[1].into()),
-            offsets: Offsets::new(rows.into(), run, pitch),
+            offsets,
         }
     }
 
@@ -72,7 +78,7 @@ impl<'a> Gather<'a> {
                 whole += 1;
             }
             if whole == 4 {
-                return D::list4(signed, self.x, &starts, &self.offsets, buffer);
+                return D::list4(signed, self.x, &starts, self.offsets, buffer);
             }
         }
         for (p, at) in positions.iter().enumerate() {

@@ -11,30 +11,31 @@ pub(in crate::kernel) struct Offsets {
 }
 
 impl Offsets {
-    /// `rows` runs of `run` values, `pitch` apart; an odd number of values is filled up with offset 0.
+    /// No values.
+    pub(super) const NONE: Self = Self {
+        list: [[0; 2]; LIST / 2],
+        count: 0,
+        reach: 0,
+    };
+
+    /// Lists `rows` runs of `run` values, `pitch` apart; an odd number of values is filled up with offset 0.
     /// None if they are too many or too far away.
-    pub(super) fn new(rows: usize, run: usize, pitch: usize) -> Self {
-        let mut new = Self {
-            list: [[0; 2]; LIST / 2],
-            count: 0,
-            reach: 0,
-        };
+    pub(super) fn list(&mut self, rows: usize, run: usize, pitch: usize) {
         let len = rows * run;
         if len > LIST || rows * pitch > usize::from(u16::MAX) {
-            return new;
+            return;
         }
         let (mut row, mut column) = (0, 0);
-        for place in new.list.as_flattened_mut().iter_mut().take(len) {
+        for place in self.list.as_flattened_mut().iter_mut().take(len) {
             let offset = (row + column) as u16;
             *place = offset;
-            new.reach = usize::from(offset) + 1;
+            self.reach = usize::from(offset) + 1;
             column += 1;
             if column == run {
                 (row, column) = (row + pitch, 0);
             }
         }
-        new.count = len.div_ceil(2);
-        new
+        self.count = len.div_ceil(2);
     }
 
     /// The offsets, in pairs.
