@@ -137,18 +137,10 @@ pub fn run(models: &[PathBuf]) -> Result<(), Failure> {
         models.to_vec()
     };
     let targets = firmware::targets()?;
-    let mut columns = Vec::new();
-    for machine in &MACHINES {
-        let mut target = targets
-            .iter()
-            .find(|target| target.name == machine.package)
-            .cloned()
-            .ok_or_else(|| Failure(format!("{}: not in targets.toml", machine.package)))?;
-        if let Some(other) = machine.target {
-            target.target = other.to_owned();
-        }
-        columns.push((machine, target));
-    }
+    let columns = MACHINES
+        .iter()
+        .map(|machine| Ok((machine, target(machine, &targets)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
     let mut tables = Vec::new();
     for model in &models {
         let transformed = transformed(model)?;
@@ -176,21 +168,54 @@ pub fn run(models: &[PathBuf]) -> Result<(), Failure> {
     sizes(&columns)
 }
 
-/// The trained model, and the random ones, which are made by a command and not committed.
+/// Runs a network of transformed layers of all kinds with the instructions of the core that has them; the program fails if the
+/// logits of the golden image are not those of the file.
+pub fn transformed_layers() -> Result<(), Failure> {
+    let targets = firmware::targets()?;
+    let model = case("winograd")?;
+    let Some(model) = transformed(&model)? else {
+        return Err(Failure("winograd.toml: no layer is transformed".into()));
+    };
+    for machine in MACHINES.iter().filter(|machine| machine.winograd) {
+        measure(machine, &target(machine, &targets)?, &model)?;
+        println!("{}: the golden logits of winograd.toml", machine.core);
+    }
+    Ok(())
+}
+
+/// What is built for a machine.
+fn target(machine: &Machine, targets: &[Target]) -> Result<Target, Failure> {
+    let mut target = targets
+        .iter()
+        .find(|target| target.name == machine.package)
+        .cloned()
+        .ok_or_else(|| Failure(format!("{}: not in targets.toml", machine.package)))?;
+    if let Some(other) = machine.target {
+        target.target = other.to_owned();
+    }
+    Ok(target)
+}
+
+/// The trained model, and the random ones.
 fn networks() -> Result<Vec<PathBuf>, Failure> {
     let mut models = vec![shell::root().join("models/mnist/model.fxp")];
-    for case in CASES {
-        let folder = PathBuf::from("target/bench-mcu").join(case);
-        shell::run(
-            shell::cargo()
-                .args(["run", "--release", "--locked", "--package", "verifier"])
-                .args(["--example", "network", "--"])
-                .arg(format!("tests/cases/{case}.toml"))
-                .arg(&folder),
-        )?;
-        models.push(shell::root().join(folder).join("model.fxp"));
+    for name in CASES {
+        models.push(case(name)?);
     }
     Ok(models)
+}
+
+/// The model of a network of tests/cases with random weights, which is made by a command and not committed.
+fn case(name: &str) -> Result<PathBuf, Failure> {
+    let folder = PathBuf::from("target/bench-mcu").join(name);
+    shell::run(
+        shell::cargo()
+            .args(["run", "--release", "--locked", "--package", "verifier"])
+            .args(["--example", "network", "--"])
+            .arg(format!("tests/cases/{name}.toml"))
+            .arg(&folder),
+    )?;
+    Ok(shell::root().join(folder).join("model.fxp"))
 }
 
 fn read(model: &Path) -> Result<Vec<u8>, Failure> {

@@ -3,14 +3,14 @@
 use std::process::Stdio;
 
 use crate::{
-    firmware,
+    bench_mcu, firmware,
     shell::{self, Failure},
 };
 
 /// Test images on each machine in CI.
 pub const IMAGES: usize = 1000;
 
-/// Builds all emulated machines, runs the tests of their logs and their behaviour, and verifies the
+/// Runs the transformed layers, builds all emulated machines, runs the tests of their logs and their behaviour, and verifies the
 /// MNIST model on each. All 10,000 test images take minutes on each machine.
 pub fn test_all(images: usize) -> Result<(), Failure> {
     let machines: Vec<String> = firmware::targets()?
@@ -18,6 +18,8 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         .filter(firmware::Target::is_emulated)
         .map(|target| target.name)
         .collect();
+    // First: it builds a machine with another model.
+    bench_mcu::transformed_layers()?;
     firmware::build(&machines, None)?;
     shell::run(shell::cargo().args([
         "test",
