@@ -75,7 +75,7 @@ macro_rules! round {
         "
     };
 }
-/// The same, as a part of the depthwise kernel and of the requantization.
+/// `sum * 2^-shift`, rounded half to even; `one` holds 1.
 #[cfg(not(armv6m))]
 macro_rules! round {
     () => {
