@@ -40,7 +40,7 @@ pub use format::VERSION;
 pub use kernel::Kernels;
 pub use logits::{Logits, Ranked};
 pub use model::{Aligned, Golden, Model, OpEvent, SelfTest};
-pub use op::{Add, Affine, AffineParam, AvgPool, Conv, Dense, Kind, Op, Post, Tensor, Window};
+pub use op::{Add, Affine, AffineParam, AvgPool, Conv, Kind, Op, Post, Tensor, Window};
 /// Name of the kernels that this build chose.
 pub const KERNELS: &str = Kernels::CHOSEN.name();
 

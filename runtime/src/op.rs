@@ -157,47 +157,6 @@ impl Conv<'_> {
     }
 }
 
-/// `acc[o] = sum_i x[i] * weight[o][i] + bias[o]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Dense<'a> {
-    /// The weights, in any layout; `per_channel` is the number of inputs.
-    pub weights: Weights<'a>,
-    /// i32, little-endian, per output.
-    pub(crate) bias: &'a [[u8; 4]],
-    /// Requantization.
-    pub post: Post<'a>,
-}
-
-impl<'a> Dense<'a> {
-    /// The same as a convolution whose window is the whole input.
-    pub(crate) fn as_conv(&self, input: Shape) -> Conv<'a> {
-        Conv {
-            window: Window {
-                size: [input.h, input.w],
-                stride: [1, 1],
-                pad: [0, 0],
-            },
-            map: [1, 1],
-            pool: None,
-            groups: NonZeroU16::MIN,
-            weights: self.weights,
-            facts: None,
-            bias: self.bias,
-            post: self.post,
-        }
-    }
-
-    /// The biases, one per output, in accumulator units.
-    pub fn biases(&self) -> impl ExactSizeIterator<Item = i32> {
-        self.bias.iter().map(|b| i32::from_le_bytes(*b))
-    }
-
-    /// Weight `index` of output `channel`: [`Weights::get`].
-    pub fn weight(&self, channel: usize, index: usize) -> Option<i8> {
-        self.weights.get(channel, index)
-    }
-}
-
 /// `acc = multiplier * sum(window)`, without padding.
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool<'a> {
@@ -229,8 +188,8 @@ pub enum Kind<'a> {
     Affine(Affine<'a>),
     /// Convolution with bias, optional max pooling, requantization.
     Conv(Conv<'a>),
-    /// Fully connected.
-    Dense(Dense<'a>),
+    /// Fully connected, `acc[o] = sum_i x[i] * weight[o][i] + bias[o]`: the convolution whose window is the whole input.
+    Dense(Conv<'a>),
     /// Maximum over a window; padding is ignored.
     MaxPool(Window),
     /// Sum over a window times a constant.
@@ -272,11 +231,10 @@ impl Op<'_> {
     /// before pooling, padding included. 0 for operators without weights.
     pub fn macs(&self) -> u64 {
         match &self.kind {
-            Kind::Conv(conv) => {
+            Kind::Conv(conv) | Kind::Dense(conv) => {
                 let [h, w] = conv.map;
                 u64::from(h) * u64::from(w) * conv.weights.count() as u64
             }
-            Kind::Dense(dense) => dense.weights.count() as u64,
             _ => 0,
         }
     }

@@ -98,17 +98,9 @@ pub(crate) fn run(kernels: Kernels, op: &Op<'_>, arena: &mut [u8]) -> Option<()>
         return elementwise(op, arena);
     }
     let (x, y) = input_output(arena, input, output)?;
-    let flat;
-    let layer = match &op.kind {
-        Kind::Conv(conv) => conv,
-        Kind::Dense(dense) => {
-            flat = dense.as_conv(input.shape);
-            &flat
-        }
-        _ => {
-            pool::pool(op, x, y);
-            return Some(());
-        }
+    let (Kind::Conv(layer) | Kind::Dense(layer)) = &op.kind else {
+        pool::pool(op, x, y);
+        return Some(());
     };
     match kernels {
         #[cfg(any(feature = "encode", kernels = "lanes"))]

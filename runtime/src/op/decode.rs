@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU16;
 
-use super::{Add, Affine, AvgPool, Conv, Dense, Kind, Op, Post, Tensor, Window};
+use super::{Add, Affine, AvgPool, Conv, Kind, Op, Post, Tensor, Window};
 use crate::error::OpProblem;
 use crate::format::{
     AFFINE_LEN, HEADER_LEN, RECORD_LEN, TENSOR_MAX, kind, record, section, u8_at, u16_at, u32_at,
@@ -100,8 +100,8 @@ impl<'a> Record<'a> {
                     per_channel,
                 })
             }
-            kind::CONV => self.conv(input, output),
-            kind::DENSE => self.dense(input, output),
+            kind::CONV => Kind::Conv(self.conv(false, input, output)),
+            kind::DENSE => Kind::Dense(self.conv(true, input, output)),
             kind::MAX_POOL => Kind::MaxPool(self.window()),
             kind::AVG_POOL => Kind::AvgPool(AvgPool {
                 window: self.window(),
@@ -314,23 +314,24 @@ impl<'a> Record<'a> {
         post
     }
 
+    /// A convolution, or a dense layer, which has no fields of its own for what follows from its input's shape.
     #[inline(never)]
-    const fn dense(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
-        let layout = self.layout(true, false, false);
-        let outputs = output.shape.len();
-        let bias = self.section(record::BIAS, times(outputs, 4));
-        Kind::Dense(Dense {
-            weights: self.weights(layout, outputs, input.shape.len()),
-            bias: bias.as_chunks().0,
-            post: self.post(output),
-        })
-    }
-
-    #[inline(never)]
-    const fn conv(&mut self, input: &Tensor, output: &Tensor) -> Kind<'a> {
-        let ci = input.shape.c;
-        let co = output.shape.c;
-        let got = self.u16(record::GROUPS);
+    const fn conv(&mut self, dense: bool, input: &Tensor, output: &Tensor) -> Conv<'a> {
+        let (ci, co) = (input.shape.c, output.shape.c);
+        let (window, map, pool, got) = if dense {
+            let window = Window {
+                size: [input.shape.h, input.shape.w],
+                ..Window::ALONE
+            };
+            (window, [1; 2], None, 1)
+        } else {
+            (
+                self.window(),
+                [self.u16(record::CONV), self.u16(record::CONV + 2)],
+                self.pool(),
+                self.u16(record::GROUPS),
+            )
+        };
         let groups = match NonZeroU16::new(got) {
             Some(groups) if ci.is_multiple_of(got) && co.is_multiple_of(got) => groups,
             _ => {
@@ -338,18 +339,18 @@ impl<'a> Record<'a> {
                 NonZeroU16::MIN
             }
         };
-        let tiles =
-            winograd::ENABLED && winograd::fits(self.window(), got, ci, self.pool()).is_ok();
-        let layout = self.layout(got == 1, got == ci && ci == co, tiles);
+        let tiles = winograd::ENABLED && !dense && winograd::fits(window, got, ci, pool).is_ok();
+        let layout = self.layout(got == 1, !dense && got == ci && ci == co, tiles);
         let channels = co as usize;
+        let [rows, columns] = window.size;
         let per_channel = times(
-            self.u16(record::WINDOW) as usize * self.u16(record::WINDOW + 2) as usize,
+            rows as usize * columns as usize,
             (ci / groups.get()) as usize,
         );
-        Kind::Conv(Conv {
-            window: self.window(),
-            map: [self.u16(record::CONV), self.u16(record::CONV + 2)],
-            pool: self.pool(),
+        Conv {
+            window,
+            map,
+            pool,
             groups,
             weights: self.weights(layout, channels, per_channel),
             facts: match layout {
@@ -361,6 +362,6 @@ impl<'a> Record<'a> {
             },
             bias: self.section(record::BIAS, channels * 4).as_chunks().0,
             post: self.post(output),
-        })
+        }
     }
 }
