@@ -2,9 +2,11 @@
 
 mod oracle;
 mod random;
+mod random_model;
 
 use proptest::prelude::*;
-use random::{Random, random_model, random_sum, shape};
+use random::Random;
+use random_model::{random_model, random_sum, shape};
 use runtime::encode::{
     DType, ModelSpec, OpSpec, OutputActivation, Post, Shape, TensorSpec, WeightOrder, encode,
     encode_in,

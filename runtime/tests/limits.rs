@@ -2,8 +2,10 @@
 //! with overflow checks, too) and the values of the reference, which computes in i64.
 
 mod oracle;
+mod random;
 
 use proptest::prelude::*;
+use random::Random;
 use runtime::encode::{
     AffineParam, DType, ModelSpec, OpSpec, OutputActivation, PoolSpec, Post, Shape, TensorSpec,
     WeightOrder, encode_in,
@@ -13,17 +15,6 @@ use runtime::{Kernels, Model};
 /// The greatest bound that a file may have.
 const MOST: i64 = (1 << 24) - 1;
 
-/// SplitMix64.
-struct Random(u64);
-
-fn below(random: &mut Random, n: u32) -> u32 {
-    random.0 = random.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = random.0;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z >> 33) as u32 % n
-}
-
 /// Largest magnitude of a stored value.
 fn magnitude(dtype: DType) -> i64 {
     if dtype == DType::U8 { 255 } else { 128 }
@@ -32,25 +23,25 @@ fn magnitude(dtype: DType) -> i64 {
 /// A channel's weights and the bias that fills its bound up to [`MOST`].
 fn channel(random: &mut Random, count: usize, dtype: DType) -> (Vec<i8>, i32) {
     let most = (MOST / magnitude(dtype) / count as i64).min(127) as i32;
-    let signs = below(random, 3);
+    let signs = random.range(0, 2);
     let weights: Vec<i8> = (0..count)
         .map(|_| {
-            let size = if below(random, 3) == 0 {
-                below(random, most as u32 + 1) as i32
+            let size = if random.chance(3) {
+                random.range(0, most.into()) as i32
             } else {
                 most
             };
             let negative = match signs {
                 0 => false,
                 1 => true,
-                _ => below(random, 2) == 1,
+                _ => random.chance(2),
             };
             (if negative { -size } else { size }) as i8
         })
         .collect();
     let sum: i64 = weights.iter().map(|&w| i64::from(w).abs()).sum();
     let room = (MOST - sum * magnitude(dtype)) as i32;
-    (weights, if below(random, 2) == 0 { room } else { -room })
+    (weights, if random.chance(2) { room } else { -room })
 }
 
 fn channels(random: &mut Random, channels: u16, count: usize, dtype: DType) -> (Vec<i8>, Vec<i32>) {
@@ -67,7 +58,7 @@ fn channels(random: &mut Random, channels: u16, count: usize, dtype: DType) -> (
 /// Shifts around those that bring 24 bits to 8.
 fn post(random: &mut Random, channels: u16) -> Post {
     Post {
-        shift: (0..channels).map(|_| 12 + below(random, 8) as i8).collect(),
+        shift: (0..channels).map(|_| random.range(12, 19) as i8).collect(),
         table: None,
     }
 }
@@ -80,7 +71,7 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
         shape: Shape { h, w, c },
         dtype,
     };
-    let dtype = if below(random, 2) == 0 {
+    let dtype = if random.chance(2) {
         DType::U8
     } else {
         DType::I8
@@ -89,7 +80,7 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
         // Any number of channels, or depthwise; with and without a pool.
         0 | 1 => {
             let (groups, co) = if kind == 0 {
-                (1, 1 + below(random, 9) as u16)
+                (1, random.range(1, 9) as u16)
             } else {
                 (c, c)
             };
@@ -97,7 +88,7 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
             let map = [h + 1 - u16::from(kernel[0]), w + 1 - u16::from(kernel[1])];
             let count = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(c / groups);
             let (weight, bias) = channels(random, co, count, x.dtype);
-            let pool = (below(random, 2) == 0 && map[0] > 1 && map[1] > 1).then_some(PoolSpec {
+            let pool = (random.chance(2) && map[0] > 1 && map[1] > 1).then_some(PoolSpec {
                 size: [2, 2],
                 stride: [2, 2],
             });
@@ -118,7 +109,7 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
             (op, y(oh, ow, co, dtype))
         }
         2 => {
-            let co = 1 + below(random, 9) as u16;
+            let co = random.range(1, 9) as u16;
             let (weight, bias) = channels(random, co, x.shape.len(), x.dtype);
             let op = OpSpec::Dense {
                 input,
@@ -132,13 +123,13 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
         3 => {
             let params = (0..c)
                 .map(|_| {
-                    let mul = below(random, 1 << 16) as u16 as i16;
+                    let mul = random.range(-32_768, 32_767) as i16;
                     let room = MOST - i64::from(mul).abs() * magnitude(x.dtype);
-                    let add = if below(random, 2) == 0 { room } else { -room } as i32;
+                    let add = if random.chance(2) { room } else { -room } as i32;
                     AffineParam {
                         mul,
                         add,
-                        shift: 12 + below(random, 20) as u8,
+                        shift: random.range(12, 31) as u8,
                     }
                 })
                 .collect();
@@ -156,7 +147,7 @@ fn operator(random: &mut Random, kind: u32, input: usize, x: TensorSpec) -> (OpS
                 output,
                 size: [h, w],
                 stride: [1, 1],
-                multiplier: if below(random, 2) == 0 {
+                multiplier: if random.chance(2) {
                     multiplier as i8
                 } else {
                     -multiplier as i8
@@ -204,7 +195,7 @@ fn model(seed: u64, input: Shape, kinds: &[u32]) -> ModelSpec {
         tensors.push(y);
     }
     let at = tensors.len() - 1;
-    let classes = 1 + below(&mut random, 5) as u16;
+    let classes = random.range(1, 5) as u16;
     let x = tensors[at];
     let (weight, bias) = channels(&mut random, classes, x.shape.len(), x.dtype);
     ops.push(OpSpec::Dense {
@@ -246,7 +237,7 @@ fn images(spec: &ModelSpec, seed: u64) -> Vec<Vec<u8>> {
     }
     images.push(
         (0..len)
-            .map(|_| if below(&mut random, 2) == 0 { 0 } else { 255 })
+            .map(|_| if random.chance(2) { 0 } else { 255 })
             .collect(),
     );
     images

@@ -108,9 +108,10 @@ pub(super) fn conv2d<M: Lanes>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [
     // Positions of an output pixel.
     let area = usize::from(pool.size[0]) * usize::from(pool.size[1]);
     let mut inner = Walk::over(&conv.window, pool.size[1]);
+    let outer = inner.scaled(pool.stride, output.shape.w);
     for first in (0..channels).step_by(BLOCK) {
         block.begin(first, BLOCK.min(channels - first));
-        let mut walk = inner.scaled(pool.stride, output.shape.w);
+        let mut walk = outer;
         let mut rest = &mut *y;
         while !rest.is_empty() {
             // One or two pixels that remain are cheaper one by one.
