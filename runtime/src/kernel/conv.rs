@@ -36,7 +36,7 @@ pub(super) fn conv2d(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
         _ => group_channels,
     };
     let pool = conv.pool.unwrap_or(Window::ALONE);
-    let inner = Walk::over(&conv.window, pool.size[1]);
+    let mut inner = Walk::over(&conv.window, pool.size[1]);
     let mut walk = inner.scaled(pool.stride, output.shape.w);
     for pixel in y.chunks_mut(pixel_len) {
         let corner = walk.next();
@@ -46,7 +46,8 @@ pub(super) fn conv2d(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
                 let mut best = [i32::MIN; BLOCK];
                 let count = BLOCK.min(out.len() / size.max(1));
                 let best = best.get_mut(..count).unwrap_or_default();
-                window(conv, input, x, inner.from(corner), [first, group], best);
+                inner.restart(corner);
+                window(conv, input, x, &mut inner, [first, group], best);
                 let mut rest = out;
                 for (j, acc) in best.iter().enumerate() {
                     rest = store(&conv.post, output.dtype, first + j, *acc, rest);
@@ -61,7 +62,7 @@ pub(super) fn window(
     conv: &Conv<'_>,
     input: &Tensor,
     x: &[u8],
-    mut inner: Walk,
+    inner: &mut Walk,
     [first, group]: [usize; 2],
     best: &mut [i32],
 ) {

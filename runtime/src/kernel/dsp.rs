@@ -34,13 +34,17 @@ pub(super) trait Dsp {
         offsets: &Offsets,
         words: &mut [[u32; 4]],
     );
-    /// `sums[block][channel][position] = sum of products`, for each block of `acts.len()` words of weights.
-    /// Blocks without weights stay as they are.
-    fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]);
-    /// `sums[channel][position] += sum of products`, one block, over the shorter of activations and weights.
-    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums);
-    /// The same at the first position only.
-    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums);
+    /// `sums[block][channel][position] = sum of products` of the activations and the first `acts.len()` words of each block of
+    /// weights, at the first position only if `single`; if `more`, that is added to what `sums` hold. A block begins `pitch`
+    /// words after the one before it. Blocks without weights stay as they are.
+    fn blocks(
+        single: bool,
+        acts: &[[u32; 4]],
+        weights: &[[u8; 4]],
+        pitch: usize,
+        sums: &mut [Sums],
+        more: bool,
+    );
 }
 
 /// `[channel][position]` of one block.

@@ -1,6 +1,6 @@
 //! From the sums of four positions to output values.
 
-use super::{bias_of, store};
+use super::store;
 use crate::op::{Conv, Post};
 use crate::shape::DType;
 
@@ -60,7 +60,8 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// Stores the sums of the output channels from `first` on plus their biases, at most [`RUN`] of them.
+    /// Stores the sums of the output channels from `first` on plus their biases, at most [`RUN`] of them: as many as there are
+    /// sums and biases.
     #[inline(never)]
     pub(super) fn store(
         &self,
@@ -83,8 +84,8 @@ impl<'a> Finish<'a> {
             return requantize(sums, lane, bias, shifts, self.dtype != DType::U8, out);
         }
         let mut rest = out;
-        for (i, sums) in sums.iter().enumerate() {
-            let acc = lane.of(sums) + bias_of(bias, i);
+        for (i, (sums, bias)) in sums.iter().zip(bias).enumerate() {
+            let acc = lane.of(sums) + i32::from_le_bytes(*bias);
             rest = store(self.post, self.dtype, first + i, acc, rest);
         }
     }

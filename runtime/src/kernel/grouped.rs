@@ -10,10 +10,11 @@ use crate::op::{Conv, Op, Tensor, Window};
 #[inline(never)]
 pub(super) fn conv2d(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
     let pool = conv.pool.unwrap_or(Window::ALONE);
-    let inner = Walk::over(&conv.window, pool.size[1]);
+    let mut inner = Walk::over(&conv.window, pool.size[1]);
     let outer = inner.scaled(pool.stride, op.output.shape.w);
     values(op, &conv.post, outer, y, &mut |at, channel| {
-        greatest(conv, &op.input, x, inner.from(at), channel)
+        inner.restart(at);
+        greatest(conv, &op.input, x, &mut inner, channel)
     });
 }
 
@@ -22,7 +23,7 @@ pub(super) fn greatest(
     conv: &Conv<'_>,
     input: &Tensor,
     x: &[u8],
-    mut inner: Walk,
+    inner: &mut Walk,
     channel: usize,
 ) -> i32 {
     let mut best = i32::MIN;

@@ -126,7 +126,7 @@ pub(super) fn conv2d<M: Lanes>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [
             rest = later;
             let mut positions = [[0; 2]; WIDTH];
             if area > 1 {
-                inner = inner.from(walk.next());
+                inner.restart(walk.next());
                 for group in (0..area).step_by(WIDTH) {
                     inner.take(&mut positions, area - group);
                     block.run::<M>(&positions, Result::Maximum);

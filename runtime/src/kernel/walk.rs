@@ -48,9 +48,9 @@ impl Walk {
         Self::new(self.at, step, columns.into())
     }
 
-    /// The same steps from another position on.
-    pub(super) fn from(&self, at: Corner) -> Self {
-        Self::new(at, self.step, self.columns)
+    /// Begins again, from another position on.
+    pub(super) fn restart(&mut self, at: Corner) {
+        *self = Self::new(at, self.step, self.columns);
     }
 
     /// The next `count` windows, as far as there is room; those beyond repeat the last one.

@@ -23,7 +23,8 @@ pub(super) fn direct(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
     let (channels, size) = (usize::from(output.shape.c), output.dtype.size());
     let pixel_len = (channels * size).max(1);
     let pool = conv.pool.unwrap_or(Window::ALONE);
-    let inner = Walk::over(&conv.window, pool.size[1]);
+    let mut inner = Walk::over(&conv.window, pool.size[1]);
+    let outer = inner.scaled(pool.stride, output.shape.w);
     let mut recovered = [0; QUAD * TAPS_MAX];
     for first in (0..channels).step_by(QUAD) {
         let count = QUAD.min(channels - first);
@@ -39,18 +40,21 @@ pub(super) fn direct(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], y: &mut [u8]) {
             bias: conv.bias.get(first..).unwrap_or_default(),
             ..*conv
         };
-        let mut walk = inner.scaled(pool.stride, output.shape.w);
+        let mut walk = outer;
         for pixel in y.chunks_mut(pixel_len) {
             let corner = walk.next();
             let mut best = [i32::MIN; QUAD];
             let at = first * size..(first + count) * size;
             if let (Some(best), Some(out)) = (best.get_mut(..count), pixel.get_mut(at)) {
-                let inner = inner.from(corner);
                 #[cfg(any(feature = "encode", kernels = "portable"))]
-                window(&layer, input, x, inner, [0, 0], best);
+                {
+                    inner.restart(corner);
+                    window(&layer, input, x, &mut inner, [0, 0], best);
+                }
                 #[cfg(not(any(feature = "encode", kernels = "portable")))]
                 for (channel, best) in best.iter_mut().enumerate() {
-                    *best = greatest(&layer, input, x, inner, channel);
+                    inner.restart(corner);
+                    *best = greatest(&layer, input, x, &mut inner, channel);
                 }
                 let mut rest = out;
                 for (j, acc) in best.iter().enumerate() {

@@ -55,12 +55,12 @@ macro_rules! steps4 {
     };
 }
 
-/// The sums of blocks of two channels at four positions. `steps` >= 1 words of weights per block. If `add`, one block, which
-/// is added to its sums.
+/// The sums of blocks of two channels at four positions: of `steps` words of weights each, which `skip` bytes follow. If `more` is
+/// 1, they are added to what `sums` hold; else it is 0.
 ///
 /// # Safety
-/// `acts` points to `4 * steps` words, `weights` to `steps` words for each block, `sums` to `end` to those of one or more blocks,
-/// of one if `add` is not 0.
+/// `steps` >= 1. `sums` to `end` are those of one or more blocks. `acts` points to `4 * steps` words, `weights` to the words
+/// of as many blocks.
 #[unsafe(naked)]
 unsafe extern "C" fn blocks4(
     acts: *const [u32; 4],
@@ -68,96 +68,113 @@ unsafe extern "C" fn blocks4(
     steps: usize,
     sums: *mut Sums,
     end: *mut Sums,
-    add: usize,
+    skip: usize,
+    more: usize,
 ) {
     naked_asm!(
         extension!(),
         "push {{r4-r11, lr}}",
-        "sub sp, #20",
-        // [sp]: end of the activations, 4: activations, 8: entry of the loop, 12: sums, 16: end, 56: end, 60: add.
-        "add r12, r0, r2, lsl #4",
-        "strd r12, r0, [sp]",
-        "ldr r12, [sp, #56]",
-        "strd r3, r12, [sp, #12]",
+        "ldr r4, [sp, #36]",
+        "ldrd r9, r7, [sp, #40]",
+        "add r5, r0, r2, lsl #4",
+        "mov r6, r0",
         // Without sums to add to, the first step sets them. The loop is entered so that a multiple of eight steps remains;
         // at its end if none does.
-        "ldr r4, [sp, #60]",
-        "adds r2, r2, r4",
-        "rsb r12, r2, #1",
-        "and r12, r12, #7",
+        "adds r2, r2, r7",
+        "rsb r8, r2, #1",
+        "and r8, r8, #7",
         "subs r2, #1",
         "it eq",
-        "moveq r12, #8",
-        "mov r2, #52",
-        "adr.w r5, 3f",
-        "mla r12, r12, r2, r5",
-        "orr r12, r12, #1",
-        "str r12, [sp, #8]",
-        "cbz r4, 2f",
-        "ldm r3, {{r4-r11}}",
-        "ldr pc, [sp, #8]",
+        "moveq r8, #8",
+        "movs r2, #52",
+        "adr.w r12, 3f",
+        "mla r8, r8, r2, r12",
+        "orr r8, r8, #1",
+        "mov r2, r9",
+        // [sp]: skip, 4: sums, 8: end, 12: end of the activations, 16: activations, 20: more, 24: entry of the loop.
+        "push {{r2-r8}}",
         "2:",
-        "ldr r0, [sp, #4]",
+        "ldrd r0, r2, [sp, #16]",
+        "cbnz r2, 4f",
         step4!("smuad", "", "", "", "", "", "", "", ""),
-        "ldr pc, [sp, #8]",
+        "ldr pc, [sp, #24]",
+        "4:",
+        "ldm r3, {{r4-r11}}",
+        "ldr pc, [sp, #24]",
         ".p2align 2",
         "3:",
         steps4!(),
-        "ldr r12, [sp]",
+        "ldr r12, [sp, #12]",
         "cmp r0, r12",
         "bne 3b",
-        "ldrd r3, r12, [sp, #12]",
+        "ldm sp, {{r2, r3, r12}}",
+        "add r1, r1, r2",
         "stm r3!, {{r4-r11}}",
-        "str r3, [sp, #12]",
+        "str r3, [sp, #4]",
         "cmp r3, r12",
         "bne 2b",
-        "add sp, #20",
+        "add sp, #28",
         "pop {{r4-r11, pc}}",
     )
 }
 
+/// As [`blocks4`], at the first position: 6 instructions per word of weights.
+///
 /// # Safety
-/// `acts` points to `4 * steps` words, `weights` to `steps` words, `sums` to the sums of one block.
+/// As [`blocks4`].
 #[unsafe(naked)]
-unsafe extern "C" fn add1(
+unsafe extern "C" fn blocks1(
     acts: *const [u32; 4],
     weights: *const [u8; 4],
     steps: usize,
     sums: *mut Sums,
+    end: *mut Sums,
+    skip: usize,
+    more: usize,
 ) {
+    // r6 end of the activations, r7 entry of the loop, r9 end, r10 skip, r11 more, lr activations.
     naked_asm!(
         extension!(),
-        ".macro isobit_step",
-        "ldr r6, [r1], #4",
-        "ldr r8, [r0], #16",
-        "sxtb16 r12, r6",
-        "sxtb16 r6, r6, ror #8",
-        "smlad r4, r8, r12, r4",
-        "smlad r5, r8, r6, r5",
-        ".endm",
-        "push {{r4-r8, lr}}",
-        "ldr r4, [r3]",
-        "ldr r5, [r3, #16]",
-        "lsrs r7, r2, #2",
-        "beq 3f",
+        "push {{r4-r11, lr}}",
+        "ldr r9, [sp, #36]",
+        "ldrd r10, r11, [sp, #40]",
+        "mov lr, r0",
+        "add r6, r0, r2, lsl #4",
+        // Entered so that a multiple of four steps remains.
+        "rsbs r2, r2, #0",
+        "and r2, r2, #3",
+        "add r2, r2, r2, lsl #1",
+        "adr.w r7, 3f",
+        "add r7, r7, r2, lsl #3",
+        "orr r7, r7, #1",
         "2:",
-        ".rept 4",
-        "isobit_step",
-        ".endr",
-        "subs r7, #1",
-        "bne 2b",
+        "mov r0, lr",
+        "movs r4, #0",
+        "movs r5, #0",
+        "cmp r11, #0",
+        "itt ne",
+        "ldrne r4, [r3]",
+        "ldrne r5, [r3, #16]",
+        "bx r7",
+        ".p2align 2",
         "3:",
-        "ands r2, r2, #3",
-        "beq 5f",
-        "4:",
-        "isobit_step",
-        "subs r2, #1",
-        "bne 4b",
-        "5:",
+        ".rept 4",
+        "ldr r2, [r1], #4",
+        "ldr r8, [r0], #16",
+        "sxtb16 r12, r2",
+        "sxtb16 r2, r2, ror #8",
+        "smlad r4, r8, r12, r4",
+        "smlad r5, r8, r2, r5",
+        ".endr",
+        "cmp r0, r6",
+        "bne 3b",
         "str r4, [r3]",
         "str r5, [r3, #16]",
-        "pop {{r4-r8, pc}}",
-        ".purgem isobit_step",
+        "adds r3, #32",
+        "add r1, r1, r10",
+        "cmp r3, r9",
+        "bne 2b",
+        "pop {{r4-r11, pc}}",
     )
 }
 
@@ -321,57 +338,45 @@ impl Dsp for Core {
     }
 
     #[inline(always)]
-    fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]) {
+    fn blocks(
+        single: bool,
+        acts: &[[u32; 4]],
+        weights: &[[u8; 4]],
+        pitch: usize,
+        sums: &mut [Sums],
+        more: bool,
+    ) {
         let steps = acts.len();
+        let (Some(after), Some(skip)) =
+            (weights.len().checked_sub(steps), pitch.checked_sub(steps))
+        else {
+            return;
+        };
         if steps == 0 {
             return;
         }
-        let blocks = sums.len().min(weights.len() / steps);
-        if let Some(sums) = sums.get_mut(..blocks)
-            && !sums.is_empty()
-        {
-            let sums = sums.as_mut_ptr_range();
-            // SAFETY: `steps` elements of `acts` and `steps` words for each of `blocks` >= 1 sums are there.
-            unsafe {
-                blocks4(
-                    acts.as_ptr(),
-                    weights.as_ptr(),
-                    steps,
-                    sums.start,
-                    sums.end,
-                    0,
-                )
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
-        let steps = acts.len().min(weights.len());
-        if steps == 0 {
+        let blocks = sums.len().min(after / pitch + 1);
+        let Some(sums) = sums.get_mut(..blocks) else {
+            return;
+        };
+        if sums.is_empty() {
             return;
         }
-        let sums = core::slice::from_mut(sums).as_mut_ptr_range();
-        // SAFETY: both slices have `steps` >= 1 elements, and there is one block.
+        let blocks = if single { blocks1 } else { blocks4 };
+        let sums = sums.as_mut_ptr_range();
+        let (acts, weights) = (acts.as_ptr(), weights.as_ptr());
+        // SAFETY: there are `steps` >= 1 elements of `acts`, one or more sums, and for each of these `steps` words of weights,
+        // `pitch` apart.
         unsafe {
-            blocks4(
-                acts.as_ptr(),
-                weights.as_ptr(),
+            blocks(
+                acts,
+                weights,
                 steps,
                 sums.start,
                 sums.end,
-                1,
+                4 * skip,
+                more.into(),
             )
         }
-    }
-
-    #[inline(always)]
-    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
-        let steps = acts.len().min(weights.len());
-        if steps == 0 {
-            return;
-        }
-        // SAFETY: both slices have `steps` >= 1 elements.
-        unsafe { add1(acts.as_ptr(), weights.as_ptr(), steps, sums) }
     }
 }

@@ -78,28 +78,26 @@ impl Dsp for Twin {
         }
     }
 
-    fn blocks4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut [Sums]) {
-        let blocks = weights.chunks_exact(acts.len().max(1));
-        for (sums, block) in sums.iter_mut().zip(blocks) {
-            *sums = [[0; 4]; 2];
-            Self::add4(acts, block, sums);
-        }
-    }
-
-    fn add4(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
-        for (acts, word) in acts.iter().zip(weights) {
-            for (sums, weights) in sums.iter_mut().zip(weight_pairs(word)) {
-                for (sum, &act) in sums.iter_mut().zip(acts) {
-                    *sum = smlad(act, weights, *sum);
+    fn blocks(
+        single: bool,
+        acts: &[[u32; 4]],
+        weights: &[[u8; 4]],
+        pitch: usize,
+        sums: &mut [Sums],
+        more: bool,
+    ) {
+        let lanes = if single { 1 } else { 4 };
+        for (sums, block) in sums.iter_mut().zip(weights.chunks(pitch.max(1))) {
+            let Some(block) = block.get(..acts.len()) else {
+                return;
+            };
+            for (channel, sums) in sums.iter_mut().enumerate() {
+                for (position, sum) in sums.iter_mut().take(lanes).enumerate() {
+                    let first = if more { *sum } else { 0 };
+                    *sum = acts.iter().zip(block).fold(first, |sum, (acts, word)| {
+                        smlad(acts[position], weight_pairs(word)[channel], sum)
+                    });
                 }
-            }
-        }
-    }
-
-    fn add1(acts: &[[u32; 4]], weights: &[[u8; 4]], sums: &mut Sums) {
-        for (act, word) in acts.iter().zip(weights) {
-            for (sums, weights) in sums.iter_mut().zip(weight_pairs(word)) {
-                sums[0] = smlad(act[0], weights, sums[0]);
             }
         }
     }
