@@ -10,9 +10,13 @@ use runtime::{Aligned, Model};
 
 pub use chip::{Region, flash_places, stack};
 
+/// The model's file: in flash, or with feature `ram` in the RAM that start-up code initializes.
+#[cfg_attr(model_in_ram, unsafe(link_section = ".data.model"))]
+static FILE: Aligned<[u8; include_bytes!(env!("ISOBIT_MODEL")).len()]> =
+    Aligned(*include_bytes!(env!("ISOBIT_MODEL")));
+
 /// The model.
-pub static MODEL: Model<'static> =
-    Model::from_static(runtime::include_model!(env!("ISOBIT_MODEL")));
+pub static MODEL: Model<'static> = Model::from_static(&FILE.0);
 
 /// Bytes of working memory that it needs.
 pub const ARENA_LEN: usize = MODEL.arena_len();

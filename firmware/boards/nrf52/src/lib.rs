@@ -10,6 +10,7 @@ use embassy_nrf::{
     buffered_uarte::{self, BufferedUarte},
     gpio::{AnyPin, Input},
     nvmc::Nvmc,
+    pac,
     peripherals::{NVMC, PPI_CH0, PPI_CH1, PPI_GROUP0, TIMER0, UARTE0},
     uarte,
 };
@@ -59,6 +60,8 @@ pub fn serve<const ARENA: usize, const FRAME: usize, D: Display>(
     buffers: &mut Buffers<ARENA, FRAME>,
     mut parts: Parts<D>,
 ) -> ! {
+    // Instructions from flash wait without it. It does not keep data, so it never holds an old model.
+    pac::NVMC.icachecnf().write(|w| w.set_cacheen(true));
     parts.core.DCB.enable_trace();
     parts.core.DWT.enable_cycle_counter();
     let mut config = uarte::Config::default();

@@ -11,6 +11,7 @@ use embassy_stm32::{
     bind_interrupts,
     flash::Flash,
     gpio::{Input, Level, Output, Pull, Speed},
+    pac,
     peripherals,
     rcc::{AHBPrescaler, APBPrescaler, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk},
     usart::{self, BufferedUart},
@@ -57,6 +58,11 @@ fn main() -> ! {
     config.rcc.apb2_pre = APBPrescaler::DIV1;
     config.rcc.sys = Sysclk::PLL1_P;
     let chip = embassy_stm32::init(config);
+    // The flash waits three cycles; the HAL leaves its accelerator off. Not its cache of data: that would keep an old model.
+    pac::FLASH.acr().modify(|w| {
+        w.set_icen(true);
+        w.set_prften(true);
+    });
     let mut config = usart::Config::default();
     config.baudrate = BAUD;
     let port = BufferedUart::new(
