@@ -1,8 +1,7 @@
-//! The pages in docs/: built as a book, and their commands run. The tests check every command and link of all pages.
+//! The pages: all Markdown files of the repository, those of docs/ built as a book. The tests follow every link.
 
 use std::{
-    ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,8 +15,8 @@ mod tests;
 
 /// Checked by the tests of this module; a newer one should do, too.
 const MDBOOK: &str = "0.5.4";
-/// The page whose commands [`walk_through`] runs.
-const TUTORIAL: &str = "docs/tutorial.md";
+/// Folders without pages of the project: what is built, and what is trained.
+const NO_PAGES: [&str; 2] = ["target", "runs"];
 
 /// Builds the book.
 pub fn build() -> Result<(), Failure> {
@@ -56,52 +55,48 @@ pub fn build() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the tutorial's `sh` blocks with a shell in the repository's root. The first one builds the `trainer` that the others
-/// find.
-pub fn walk_through() -> Result<(), Failure> {
-    let path = shell::root().join(TUTORIAL);
-    let text = fs::read_to_string(&path)
-        .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    let mut search: OsString = shell::root().join("target/release").into();
-    if let Some(before) = std::env::var_os("PATH") {
-        search.push(":");
-        search.push(before);
-    }
-    let blocks = Page::new(Path::new(TUTORIAL), &text).blocks;
-    for block in blocks.iter().filter(|block| block.language == "sh") {
-        let mut command = Command::new("sh");
-        command.current_dir(shell::root()).env("PATH", &search);
-        shell::run(command.args(["-e", "-c", &block.text]))?;
+/// Every page of the repository, in the order of the paths.
+pub fn pages() -> Result<Vec<Page>, Failure> {
+    let mut pages = Vec::new();
+    collect(Path::new(""), &mut pages)
+        .map_err(|error| Failure(format!("{}: {error}", shell::root().display())))?;
+    pages.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(pages)
+}
+
+fn collect(folder: &Path, pages: &mut Vec<Page>) -> io::Result<()> {
+    for entry in fs::read_dir(shell::root().join(folder))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let path = folder.join(&name);
+        let hidden = name.to_string_lossy().starts_with('.');
+        if entry.file_type()?.is_dir() {
+            if !hidden && NO_PAGES.iter().all(|&other| name != other) {
+                collect(&path, pages)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(Page::new(&path, &fs::read_to_string(entry.path())?));
+        }
     }
     Ok(())
 }
 
-/// A code block.
+/// Code of a page.
 #[derive(Debug, PartialEq)]
-pub struct Block {
-    /// After the fence; empty for an indented block. `sh`: commands that the walkthrough can run; `console`: commands that need
-    /// something else (a board, other data).
-    pub language: String,
+pub struct Code {
+    /// Of a block, what stands after its fence; empty for an indented one. None inside of the text. `sh`: commands.
+    pub block: Option<String>,
     /// Its lines.
     pub text: String,
 }
 
 /// What matters of a Markdown page.
 #[derive(Debug, Default)]
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the walkthrough needs the blocks only, the tests all"
-    )
-)]
 pub struct Page {
     /// Relative to the repository's root.
     pub path: PathBuf,
-    /// Code blocks in order.
-    pub blocks: Vec<Block>,
-    /// Code inside of the text.
-    pub inline: Vec<String>,
+    /// Code in order.
+    pub code: Vec<Code>,
     /// Targets of links and pictures.
     pub links: Vec<String>,
     /// What a link may name after `#`.
@@ -121,11 +116,11 @@ impl Page {
             match event {
                 Event::Start(Tag::CodeBlock(kind)) => {
                     in_block = true;
-                    page.blocks.push(Block {
-                        language: match kind {
+                    page.code.push(Code {
+                        block: Some(match kind {
                             CodeBlockKind::Fenced(language) => language.to_string(),
                             CodeBlockKind::Indented => String::new(),
-                        },
+                        }),
                         text: String::new(),
                     });
                 }
@@ -139,8 +134,8 @@ impl Page {
                     page.links.push(dest_url.to_string());
                 }
                 Event::Text(text) => {
-                    if let (true, Some(block)) = (in_block, page.blocks.last_mut()) {
-                        block.text.push_str(&text);
+                    if let (true, Some(code)) = (in_block, page.code.last_mut()) {
+                        code.text.push_str(&text);
                     }
                     if let Some(heading) = &mut heading {
                         heading.push_str(&text);
@@ -150,7 +145,10 @@ impl Page {
                     if let Some(heading) = &mut heading {
                         heading.push_str(&code);
                     }
-                    page.inline.push(code.to_string());
+                    page.code.push(Code {
+                        block: None,
+                        text: code.to_string(),
+                    });
                 }
                 _ => {}
             }

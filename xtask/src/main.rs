@@ -12,12 +12,25 @@ mod shell;
 mod soak;
 mod supply_chain;
 mod toolchain;
+mod walkthrough;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 use crate::shell::Failure;
+
+/// The jobs that make up `cargo xtask test`, in order.
+const PARTS: [&str; 8] = [
+    "setup",
+    "supply-chain",
+    "host",
+    "book",
+    "targets",
+    "firmware",
+    "qemu",
+    "walkthrough",
+];
 
 #[derive(Parser)]
 #[command(
@@ -32,7 +45,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Everything that CI checks: format, clippy, tests, docs, firmware, QEMU, verification suite, tutorial
+    /// Everything that CI checks: format, clippy, tests, docs, firmware, QEMU, verification suite, commands of the pages
     Test,
     /// Say what is missing for `cargo xtask test`; with --install, install it
     Setup {
@@ -80,7 +93,7 @@ enum Job {
     },
     /// Build docs/ as a book into target/book (installs mdBook into target/tools where it is missing)
     Book,
-    /// Run the commands of docs/tutorial.md, one after the other, as they stand there
+    /// Run the commands of README, docs/ and the models' pages in a scratch folder, one after the other
     Walkthrough,
     /// Licences and sources of all dependencies, and how many there are
     SupplyChain,
@@ -107,18 +120,9 @@ fn main() -> ExitCode {
 
 fn run(job: Job) -> Result<(), Failure> {
     match job {
-        Job::Test => {
-            toolchain::require_all()?;
-            host::lint()?;
-            supply_chain::check()?;
-            host::test(&python::environment()?)?;
-            host::document()?;
-            book::build()?;
-            host::targets()?;
-            firmware::build_all()?;
-            qemu::test_all(qemu::IMAGES)?;
-            book::walk_through()
-        }
+        Job::Test => PARTS
+            .iter()
+            .try_for_each(|part| run(Cli::parse_from(["cargo xtask", part]).job)),
         Job::Setup { install } => toolchain::setup(install),
         Job::Host => {
             host::lint()?;
@@ -134,7 +138,7 @@ fn run(job: Job) -> Result<(), Failure> {
         Job::Accuracy => accuracy::run(),
         Job::BenchHost { dir } => host::throughput(&dir, &python::environment()?),
         Job::Book => book::build(),
-        Job::Walkthrough => book::walk_through(),
+        Job::Walkthrough => walkthrough::run(),
         Job::SupplyChain => supply_chain::check(),
         Job::Soak { check } => soak::run(check),
         Job::BenchTrain(options) => bench_train::run(&options),
