@@ -85,7 +85,8 @@ impl Default for Winograd {
     }
 }
 impl Winograd {
-    fn is_none(&self) -> bool {
+    /// True if the layers are named, and none is.
+    pub fn is_none(&self) -> bool {
         matches!(self, Self::Layers(names) if names.is_empty())
     }
 }
