@@ -18,7 +18,7 @@ pub use crate::plan::{Plan, plan};
 pub use crate::shape::{DType, OutputActivation, Shape};
 use crate::validate::checksum;
 use crate::weight::Layout;
-pub use crate::weight::winograd::WinogradMisfit;
+pub use crate::weight::winograd::{WinogradMisfit, fits as winograd_fits};
 pub use cost::{Cost, saves, winograd};
 pub use error::EncodeError;
 use record::{Record, shape_bytes};

@@ -88,8 +88,12 @@ const fn is(pair: [u16; 2], expected: u16) -> bool {
     pair[0] == expected && pair[1] == expected
 }
 
-/// Whether a convolution's weights can be stored transformed.
-pub(crate) const fn fits(
+/// Whether the weights of a convolution can be stored transformed: its window, groups and input channels, and its fused pooling.
+/// Paddings play no part.
+///
+/// # Errors
+/// Why not.
+pub const fn fits(
     window: Window,
     groups: u16,
     inputs: u16,

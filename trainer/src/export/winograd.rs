@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use runtime::encode::{
-    Cost, OpSpec, PoolSpec, Post, Shape, WeightOrder, WinogradMisfit, saves, winograd,
+use runtime::{
+    Window,
+    encode::{Cost, OpSpec, Shape, WeightOrder, WinogradMisfit, saves, winograd, winograd_fits},
 };
 use serde::{Deserialize, Serialize};
 
@@ -198,7 +199,12 @@ pub fn orders(quantized: &Quantized, choice: &Winograd) -> Result<Vec<WeightOrde
 /// # Errors
 /// As [`orders`].
 pub fn check(graph: &Graph, choice: &Winograd) -> Result<(), ExportError> {
-    let pair = |pair: [usize; 2]| pair.map(|n| u8::try_from(n).unwrap_or(u8::MAX));
+    let extent = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    let window = |size: [usize; 2], stride: [usize; 2]| Window {
+        size: size.map(extent),
+        stride: stride.map(extent),
+        pad: [0, 0],
+    };
     let layers = graph.nodes.iter().map(|node| {
         let NodeKind::Conv {
             kernel,
@@ -209,23 +215,10 @@ pub fn check(graph: &Graph, choice: &Winograd) -> Result<(), ExportError> {
         else {
             return (node.layer.as_str(), Err(WinogradMisfit::Kind));
         };
-        let op = OpSpec::Conv {
-            input: 0,
-            output: 1,
-            kernel: pair(*kernel),
-            stride: pair(*stride),
-            pad: [0, 0],
-            conv: [1, 1],
-            groups: u16::try_from(*groups).unwrap_or(u16::MAX),
-            weight: Vec::new(),
-            bias: Vec::new(),
-            pool: node.pool.map(|pool| PoolSpec {
-                size: pair(pool.size),
-                stride: pair(pool.stride),
-            }),
-            post: Post::default(),
-        };
-        (node.layer.as_str(), winograd(&op, fixed::shape(node.input)))
+        let pool = node.pool.map(|pool| window(pool.size, pool.stride));
+        let inputs = extent(node.input.c);
+        let fits = winograd_fits(window(*kernel, *stride), extent(*groups), inputs, pool);
+        (node.layer.as_str(), fits)
     });
     check_layers(layers, choice)
 }
