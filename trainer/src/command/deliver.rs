@@ -129,6 +129,15 @@ pub fn check(
         .map_err(|error| Error::Usage(error.to_string()))
 }
 
+/// What [`write_models`] found.
+#[derive(Debug)]
+pub struct Delivered {
+    /// The models, verified on the test images.
+    pub verified: Verified,
+    /// Direct and transformed convolutions; none if no convolution can be transformed.
+    pub winograd: Option<Comparison>,
+}
+
 /// Writes model.onnx, model.int8.onnx and model.fxp, verifies them on the test images, and writes report.json and report.html.
 ///
 /// # Errors
@@ -139,7 +148,7 @@ pub fn write_models(
     quantized: &Quantized,
     data: &Dataset,
     display: Display,
-) -> Result<Verified, Error> {
+) -> Result<Delivered, Error> {
     let models = export(run, quantized, data).map_err(Error::failed)?;
     let contents = [&models.float, &models.int8, &models.fixed];
     for (name, bytes) in Models::NAMES.into_iter().zip(contents) {
@@ -163,11 +172,14 @@ pub fn write_models(
     drop(task);
     let task = display.busy("evaluating on the validation images and writing the report");
     let validation = validation(run, data, &models)?;
-    report(run, quantized, &models, &verified, &test.labels, validation)
-        .and_then(|report| report::write(&run.dir, &report))
+    let report = report(run, quantized, &models, &verified, &test.labels, validation)
         .map_err(Error::failed)?;
+    report::write(&run.dir, &report).map_err(Error::failed)?;
     drop(task);
-    Ok(verified)
+    Ok(Delivered {
+        verified,
+        winograd: report.winograd,
+    })
 }
 
 /// Both models on the validation images, if there are some.

@@ -3,14 +3,14 @@
 use toml::Value;
 
 use super::{
-    deliver::{self, FineTuning},
+    deliver::{self, Delivered, FineTuning},
     output,
 };
 use crate::{
     callbacks::progress::Display,
     cli::ExportArgs,
     error::Error,
-    export::winograd::{self, Comparison},
+    export::winograd,
     run::{self, Lock, Run},
 };
 
@@ -29,12 +29,11 @@ pub fn run(args: &ExportArgs) -> Result<(), Error> {
     let quantized = deliver::quantize(&run, &data, FineTuning::Read, display)?;
     let choice = &run.recipe.export.winograd;
     winograd::orders(&quantized, choice).map_err(|error| Error::Usage(error.to_string()))?;
-    let comparison = Comparison::new(&quantized, choice);
     if !args.winograd.is_empty() {
         run.recipe = run::store_recipe(&args.dir, &run.recipe, &args.dir)?;
     }
-    let verified = deliver::write_models(&run, &quantized, &data, display)?;
-    if let (Some(comparison), false) = (comparison, args.json) {
+    let Delivered { verified, winograd } = deliver::write_models(&run, &quantized, &data, display)?;
+    if let (Some(comparison), false) = (winograd, args.json) {
         output::text(&format!("{comparison}\n"))?;
     }
     output::result(&verified, args.json)?;

@@ -90,7 +90,7 @@ pub fn run(args: &FitArgs) -> Result<(), Error> {
         weights,
     };
     let quantized = deliver::quantize(&trained, &data, FineTuning::Train, shown)?;
-    let verified = deliver::write_models(&trained, &quantized, &data, shown)?;
+    let verified = deliver::write_models(&trained, &quantized, &data, shown)?.verified;
     if args.json {
         output::line(&Finished {
             event: "end",

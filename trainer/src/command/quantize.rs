@@ -30,7 +30,7 @@ pub fn run(args: &QuantizeArgs) -> Result<(), Error> {
     drop(task);
     let quantized = deliver::quantize(&run, &data, FineTuning::Train, display)?;
     run.recipe = run::store_recipe(&args.dir, &run.recipe, &args.dir)?;
-    let verified = deliver::write_models(&run, &quantized, &data, display)?;
+    let verified = deliver::write_models(&run, &quantized, &data, display)?.verified;
     output::result(&verified, args.json)?;
     verified.conclude()
 }
