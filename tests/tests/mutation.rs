@@ -66,6 +66,19 @@ fn the_files_themselves_pass() {
     );
 }
 
+/// The logits differ, and the certificate names the weights.
+fn changed_weights_are_found(case: &Case, onnx: &[u8], changed: &[u8]) {
+    let mut host = Host::new(changed).unwrap();
+    let report = verify(onnx, changed, &case.views(), &mut host, &mut |_| {}).unwrap();
+    assert!(report.mismatching > 0);
+    assert!(report.first.is_some());
+    let error = certificate::compute(onnx, changed).unwrap_err();
+    assert!(
+        matches!(&error, CertificateError::Layer { reason, .. } if reason.contains("weight")),
+        "{error}"
+    );
+}
+
 #[test]
 fn one_changed_weight_byte_is_found() {
     let (case, onnx, fxp) = files();
@@ -83,21 +96,7 @@ fn one_changed_weight_byte_is_found() {
     };
     fix_crc(&fxp, &mut changed);
 
-    let report = verify(
-        &onnx,
-        &changed,
-        &case.views(),
-        &mut Host::new(&changed).unwrap(),
-        &mut |_| {},
-    )
-    .unwrap();
-    assert!(report.mismatching > 0);
-    assert!(report.first.is_some());
-    let error = certificate::compute(&onnx, &changed).unwrap_err();
-    assert!(
-        matches!(&error, CertificateError::Layer { reason, .. } if reason.contains("weight")),
-        "{error}"
-    );
+    changed_weights_are_found(&case, &onnx, &changed);
 }
 
 /// The same of a convolution that is stored transformed.
@@ -116,20 +115,7 @@ fn one_changed_transformed_kernel_is_found() {
         *weight += if *weight > 0 { -40 } else { 40 };
     }
     let changed = encode_in(&spec, WeightOrder::Winograd).unwrap();
-    let report = verify(
-        &onnx,
-        &changed,
-        &case.views(),
-        &mut Host::new(&changed).unwrap(),
-        &mut |_| {},
-    )
-    .unwrap();
-    assert!(report.mismatching > 0);
-    let error = certificate::compute(&onnx, &changed).unwrap_err();
-    assert!(
-        matches!(&error, CertificateError::Layer { reason, .. } if reason.contains("weight")),
-        "{error}"
-    );
+    changed_weights_are_found(&case, &onnx, &changed);
 }
 
 #[test]
