@@ -1,7 +1,8 @@
 //! Frames: postcard, CRC-32 and COBS over one buffer.
 
+use cobs::{DecodeResult, DecoderState, EncoderState, PushResult};
 use crc::{CRC_32_ISO_HDLC, Crc};
-use postcard::ser_flavors::{Cobs, Flavor, Slice, crc::CrcModifier};
+use postcard::ser_flavors::{Flavor, crc::CrcModifier};
 use serde::{Deserialize, Serialize};
 
 const CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
@@ -51,16 +52,71 @@ pub fn encode<'b, T: Serialize>(
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], EncodeError> {
     let capacity = buffer.len();
-    let frame = Cobs::try_new(Slice::new(buffer))
-        .and_then(|cobs| {
-            let mut serializer = postcard::Serializer {
-                output: CrcModifier::new(cobs, CRC32.digest()),
-            };
-            packet.serialize(&mut serializer)?;
-            serializer.output.finalize()
-        })
-        .map_err(|_| EncodeError { capacity })?;
-    Ok(frame)
+    let mut serializer = postcard::Serializer {
+        output: CrcModifier::new(Stuffed::new(buffer), CRC32.digest()),
+    };
+    packet
+        .serialize(&mut serializer)
+        .and_then(|()| serializer.output.finalize())
+        .map_err(|_| EncodeError { capacity })
+}
+
+/// COBS into a buffer, with the final zero. The bytes are those of postcard's `Cobs` over a `Slice`, whose indices leave a panic in
+/// the firmware that no compiler excludes.
+struct Stuffed<'b> {
+    buffer: &'b mut [u8],
+    len: usize,
+    state: EncoderState,
+}
+
+impl<'b> Stuffed<'b> {
+    fn new(buffer: &'b mut [u8]) -> Self {
+        Self {
+            buffer,
+            len: 1, // the first code's place
+            state: EncoderState::default(),
+        }
+    }
+
+    fn put(&mut self, at: usize, byte: u8) -> postcard::Result<()> {
+        let place = self.buffer.get_mut(at);
+        *place.ok_or(postcard::Error::SerializeBufferFull)? = byte;
+        Ok(())
+    }
+
+    fn append(&mut self, byte: u8) -> postcard::Result<()> {
+        self.put(self.len, byte)?;
+        self.len += 1;
+        Ok(())
+    }
+}
+
+impl<'b> Flavor for Stuffed<'b> {
+    type Output = &'b [u8];
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        match self.state.push(byte) {
+            PushResult::AddSingle(byte) => self.append(byte),
+            PushResult::ModifyFromStartAndSkip((at, code)) => {
+                self.put(at, code)?;
+                self.append(0)
+            }
+            PushResult::ModifyFromStartAndPushAndSkip((at, code, byte)) => {
+                self.put(at, code)?;
+                self.append(byte)?;
+                self.append(0)
+            }
+        }
+    }
+
+    fn finalize(mut self) -> postcard::Result<&'b [u8]> {
+        let (at, code) = self.state.clone().finalize();
+        self.put(at, code)?;
+        self.append(0)?;
+        let Self { buffer, len, .. } = self;
+        let frame: &[u8] = buffer;
+        frame.get(..len).ok_or(postcard::Error::SerializeBufferFull)
+    }
 }
 
 /// Why a frame could not be read.
@@ -86,8 +142,7 @@ pub enum FrameError {
 /// # Errors
 /// [`FrameError`], for any sequence of bytes.
 pub fn decode<'a, T: Deserialize<'a>>(frame: &'a mut [u8]) -> Result<Packet<T>, FrameError> {
-    let len = cobs::decode_in_place(frame).map_err(|_| FrameError::Encoding)?;
-    let decoded = frame.get(..len).ok_or(FrameError::Encoding)?;
+    let decoded = unstuff(frame).ok_or(FrameError::Encoding)?;
     let (message, stated) = decoded.split_last_chunk::<4>().ok_or(FrameError::Crc)?;
     if CRC32.checksum(message) != u32::from_le_bytes(*stated) {
         return Err(FrameError::Crc);
@@ -96,6 +151,24 @@ pub fn decode<'a, T: Deserialize<'a>>(frame: &'a mut [u8]) -> Result<Packet<T>, 
         Ok((packet, [])) => Ok(packet),
         _ => Err(FrameError::Message),
     }
+}
+
+/// Decodes COBS in place, up to its first zero or to the end. `None` if it is no COBS.
+fn unstuff(frame: &mut [u8]) -> Option<&[u8]> {
+    let mut state = DecoderState::Idle;
+    let mut len = 0;
+    for at in 0..=frame.len() {
+        let byte = frame.get(at).copied().unwrap_or(0);
+        match state.feed(byte).ok()? {
+            DecodeResult::NoData => {}
+            DecodeResult::DataContinue(byte) => {
+                *frame.get_mut(len)? = byte;
+                len += 1;
+            }
+            DecodeResult::DataComplete => return frame.get(..len),
+        }
+    }
+    None
 }
 
 /// Collects bytes until a frame is complete. Memory: the caller's buffer; it bounds the frame.

@@ -33,6 +33,38 @@ fn the_bytes_of_a_frame_are_fixed() {
     assert_eq!(frame, expected);
 }
 
+/// The same frame from postcard's own parts.
+fn postcards(packet: &Packet<Request<'_>>, buffer: &mut [u8]) -> Vec<u8> {
+    use postcard::ser_flavors::{Cobs, Flavor, Slice, crc::CrcModifier};
+    use serde::Serialize;
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let cobs = Cobs::try_new(Slice::new(buffer)).unwrap();
+    let mut serializer = postcard::Serializer {
+        output: CrcModifier::new(cobs, crc.digest()),
+    };
+    packet.serialize(&mut serializer).unwrap();
+    serializer.output.finalize().unwrap().to_vec()
+}
+
+/// Around the 254 bytes that a code counts, with and without zeros.
+#[test]
+fn frames_are_those_of_postcard() {
+    for len in (0..20).chain(235..265).chain(490..520) {
+        for zero_every in [1, 2, 254, usize::MAX] {
+            let image: Vec<u8> = (1..=len).map(|i| u8::from(i % zero_every != 0)).collect();
+            let packet = Packet {
+                sequence: 0x0101,
+                body: Request::Classify { image: &image },
+            };
+            let (mut ours, mut theirs) = ([7; 600], [7; 600]);
+            let frame = encode(&packet, &mut ours).unwrap();
+            assert_eq!(frame, postcards(&packet, &mut theirs), "{len} {zero_every}");
+            let short = frame.len() - 1;
+            encode(&packet, &mut theirs[..short]).unwrap_err();
+        }
+    }
+}
+
 #[test]
 fn info_fits_the_smallest_frame() {
     let info = Info {
@@ -111,6 +143,16 @@ proptest! {
         let mut decoder = Decoder::new(&mut buffer);
         prop_assert_eq!(feed(&mut decoder, &sent), 1);
         prop_assert_eq!(decoder.packet(), Ok(packet));
+    }
+
+    /// The crate `cobs` decodes the same frames and refuses the same ones.
+    #[test]
+    fn broken_stuffing_is_told_from_a_wrong_crc(
+        mut frame in proptest::collection::vec(prop_oneof![1u8..6, 250u8..=255, 1u8..], 1..600),
+    ) {
+        let is_cobs = cobs::decode(&frame, &mut [0; 600]).is_ok();
+        let error = protocol::decode::<Request<'_>>(&mut frame).unwrap_err();
+        prop_assert_eq!(is_cobs, error != FrameError::Encoding);
     }
 
     #[test]
