@@ -294,17 +294,20 @@ impl Run {
     }
 
     /// The test images: those of the run's data, or of `other` data in the same format (a path relative to the current
-    /// folder; all of its images if it has no test part of its own).
+    /// folder; all of its images if it has no test part of its own). Training images are read only if the test part is chosen from
+    /// them, and of CSV files, whose training rows name the classes.
     ///
     /// # Errors
     /// Data that cannot be read, or with other classes than the network's.
     pub fn load_test(&self, other: Option<&Path>) -> Result<Labelled, RunError> {
-        let Some(path) = other else {
-            return Ok(self.load_data()?.test);
-        };
-        let mut wanted = self.recipe.data.clone();
-        wanted.path = path.into();
         let (input, classes) = (self.architecture.input, self.architecture.classes());
+        let mut wanted = self.recipe.data.clone();
+        let Some(path) = other else {
+            let (test, names) = dataset::load_own_test(&wanted, input, classes, &self.dir)?;
+            self.check_classes(&self.dir.join(&wanted.path), &names)?;
+            return Ok(test);
+        };
+        wanted.path = path.into();
         let (test, names) = dataset::load_test(&wanted, input, classes, Path::new(""))?;
         self.check_classes(path, &names)?;
         Ok(test)

@@ -367,7 +367,7 @@ fn test_images(args: &VerifyArgs) -> Result<Labelled, Error> {
     let (input, classes) = (architecture.input, architecture.classes());
     let mut wanted = recipe.data;
     let mut test = match &args.data {
-        None => dataset::load(&wanted, input, classes, &args.dir)?.test,
+        None => dataset::load_own_test(&wanted, input, classes, &args.dir)?.0,
         Some(path) => {
             wanted.path = path.clone();
             dataset::load_test(&wanted, input, classes, Path::new(""))?.0

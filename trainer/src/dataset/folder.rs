@@ -8,7 +8,7 @@ use std::{
 use image::{DynamicImage, ImageError, ImageReader, Limits, imageops::FilterType};
 use rayon::prelude::*;
 
-use super::{DatasetError, Images, Labelled, Loaded};
+use super::{DatasetError, Images, Labelled, Loaded, Wanted};
 use crate::architecture::Shape;
 
 /// Largest width and height of a file that is decoded.
@@ -16,8 +16,13 @@ const LARGEST_SIDE: u32 = 16_384;
 /// Memory for the pixels of one file, bytes: a photo of 89 million RGB pixels.
 const MOST_MEMORY: u64 = 256 << 20;
 
-/// Reads a folder; class names are the names of the sub-folders in order.
-pub(super) fn load(folder: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+/// Reads a folder, or its test part; class names are the names of the sub-folders (of the training part) in order.
+pub(super) fn load(
+    folder: &Path,
+    input: Shape,
+    classes: usize,
+    wanted: Wanted,
+) -> Result<Loaded, DatasetError> {
     let (train, test) = (folder.join("train"), folder.join("test"));
     let official = train.is_dir() && test.is_dir();
     let train = if official { train } else { folder.into() };
@@ -55,7 +60,10 @@ pub(super) fn load(folder: &Path, input: Shape, classes: usize) -> Result<Loaded
         None
     };
     Ok(Loaded {
-        train: read_classes(&train, &names, input)?,
+        train: match wanted {
+            Wanted::Test if official => Labelled::none(input),
+            _ => read_classes(&train, &names, input)?,
+        },
         test,
         class_names: names,
     })

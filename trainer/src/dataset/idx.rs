@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use verifier::compare::hex;
 
-use super::{DatasetError, Images, Labelled, Loaded, check_labels, numbered};
+use super::{DatasetError, Images, Labelled, Loaded, Wanted, check_labels, numbered};
 use crate::architecture::Shape;
 
 /// Type code of unsigned bytes, the only one that images and labels have.
@@ -22,15 +22,23 @@ const RESERVE: usize = 1 << 20;
 /// File with the expected SHA-256 of the files beside it, in the format of `sha256sum`.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// Reads the four files of a folder with their usual names.
-pub(super) fn load(folder: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+/// Reads the four files of a folder with their usual names, or the two of its test part.
+pub(super) fn load(
+    folder: &Path,
+    input: Shape,
+    classes: usize,
+    wanted: Wanted,
+) -> Result<Loaded, DatasetError> {
     let part = |name: &str| -> Result<Labelled, DatasetError> {
         let images = find(folder, name, "images", 3)?;
         let labels = find(folder, name, "labels", 1)?;
         read_part(&images, &labels, input, classes)
     };
     Ok(Loaded {
-        train: part("train")?,
+        train: match wanted {
+            Wanted::All => part("train")?,
+            Wanted::Test => Labelled::none(input),
+        },
         test: Some(part("t10k")?),
         class_names: numbered(classes),
     })

@@ -16,7 +16,7 @@ pub use folder::read_image;
 
 use crate::{
     architecture::Shape,
-    recipe::{Data, Format},
+    recipe::{Data, Format, SplitMode},
 };
 
 /// Images of one shape, one after another, NHWC.
@@ -57,6 +57,17 @@ pub struct Labelled {
 }
 
 impl Labelled {
+    /// No images of this shape.
+    fn none(shape: Shape) -> Self {
+        Self {
+            images: Images {
+                shape,
+                pixels: Vec::new(),
+            },
+            labels: Vec::new(),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -94,8 +105,17 @@ pub struct Dataset {
     pub class_names: Vec<String>,
 }
 
+/// Which images a format's reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    /// Those of the test part, where the data has one of its own and it can be read alone; else all.
+    Test,
+}
+
 /// What a format's reader gives: with a test part of its own, or all in one.
 struct Loaded {
+    /// Empty where only the test part was wanted and read.
     train: Labelled,
     test: Option<Labelled>,
     class_names: Vec<String>,
@@ -112,8 +132,32 @@ pub fn load(
     base: &Path,
 ) -> Result<Dataset, DatasetError> {
     let path = base.join(&data.path);
-    let loaded = read(data, &path, input, classes)?;
+    let loaded = read(data, &path, input, classes, Wanted::All)?;
     split::split(loaded, data, &path)
+}
+
+/// Reads the test part of the recipe's data, as [`load`] gives it, with the names of the classes. The training part is read only
+/// where the test part is chosen from it.
+///
+/// # Errors
+/// As [`load`], of what is read.
+pub fn load_own_test(
+    data: &Data,
+    input: Shape,
+    classes: usize,
+    base: &Path,
+) -> Result<(Labelled, Vec<String>), DatasetError> {
+    let official = data.split.mode == SplitMode::Official;
+    let wanted = if official { Wanted::Test } else { Wanted::All };
+    let path = base.join(&data.path);
+    let loaded = read(data, &path, input, classes, wanted)?;
+    match loaded.test {
+        Some(test) if official => non_empty(test, loaded.class_names, &path),
+        _ => {
+            let split = split::split(loaded, data, &path)?;
+            Ok((split.test, split.class_names))
+        }
+    }
 }
 
 /// Reads images that a trained network is tested on: the test part that the data has of its own, or else all images.
@@ -128,18 +172,32 @@ pub fn load_test(
     base: &Path,
 ) -> Result<(Labelled, Vec<String>), DatasetError> {
     let path = base.join(&data.path);
-    let loaded = read(data, &path, input, classes)?;
+    let loaded = read(data, &path, input, classes, Wanted::Test)?;
     let test = loaded.test.unwrap_or(loaded.train);
+    non_empty(test, loaded.class_names, &path)
+}
+
+fn non_empty(
+    test: Labelled,
+    class_names: Vec<String>,
+    path: &Path,
+) -> Result<(Labelled, Vec<String>), DatasetError> {
     if test.is_empty() {
         return Err(DatasetError::File {
-            path,
+            path: path.into(),
             problem: "there are no test images".into(),
         });
     }
-    Ok((test, loaded.class_names))
+    Ok((test, class_names))
 }
 
-fn read(data: &Data, path: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+fn read(
+    data: &Data,
+    path: &Path,
+    input: Shape,
+    classes: usize,
+    wanted: Wanted,
+) -> Result<Loaded, DatasetError> {
     let found = fs::metadata(path).map_err(|source| DatasetError::Io {
         path: path.into(),
         source,
@@ -156,10 +214,10 @@ fn read(data: &Data, path: &Path, input: Shape, classes: usize) -> Result<Loaded
         _ => {}
     }
     match data.format {
-        Format::Idx => idx::load(path, input, classes),
-        Format::Npz => npz::load(path, input, classes),
+        Format::Idx => idx::load(path, input, classes, wanted),
+        Format::Npz => npz::load(path, input, classes, wanted),
         Format::Csv => csv_table::load(path, &data.label_column, input, classes),
-        Format::Folder => folder::load(path, input, classes),
+        Format::Folder => folder::load(path, input, classes, wanted),
     }
 }
 

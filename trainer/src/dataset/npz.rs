@@ -9,7 +9,7 @@ use std::{
 use npyz::{Deserialize, NpyFile, NpyHeader, Order};
 use zip::{ZipArchive, result::ZipError};
 
-use super::{DatasetError, Images, Labelled, Loaded, check_labels, numbered};
+use super::{DatasetError, Images, Labelled, Loaded, Wanted, check_labels, numbered};
 use crate::architecture::Shape;
 
 /// Longest header that is read; NumPy writes 118 bytes for an array of numbers.
@@ -17,8 +17,13 @@ const LONGEST_HEADER: usize = 1024;
 /// First bytes of an array.
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads the four arrays.
-pub(super) fn load(path: &Path, input: Shape, classes: usize) -> Result<Loaded, DatasetError> {
+/// Reads the four arrays, or the two of the test part.
+pub(super) fn load(
+    path: &Path,
+    input: Shape,
+    classes: usize,
+    wanted: Wanted,
+) -> Result<Loaded, DatasetError> {
     let file = File::open(path).map_err(|source| DatasetError::Io {
         path: path.into(),
         source,
@@ -48,7 +53,10 @@ pub(super) fn load(path: &Path, input: Shape, classes: usize) -> Result<Loaded, 
         Ok(Labelled { images, labels })
     };
     Ok(Loaded {
-        train: part("train")?,
+        train: match wanted {
+            Wanted::All => part("train")?,
+            Wanted::Test => Labelled::none(input),
+        },
         test: Some(part("test")?),
         class_names: numbered(classes),
     })

@@ -287,6 +287,34 @@ fn wrong_image_folders() {
 }
 
 #[test]
+fn the_test_part_alone_is_the_same() {
+    let idx = idx_folder();
+    let (_npz, npz) = write_npz(&npz_arrays());
+    let folder = image_folder(&["train", "test"]);
+    for (format, path) in [
+        ("idx", idx.path()),
+        ("npz", &npz),
+        ("folder", folder.path()),
+    ] {
+        for more in ["", "split = { mode = 'joined', test = 2 }"] {
+            let all = load_from(format, path, more).unwrap();
+            let data = data(format, path, more);
+            let (test, names) = load_own_test(&data, INPUT, 3, Path::new("")).unwrap();
+            assert_eq!(
+                (test, names),
+                (all.test, all.class_names),
+                "{format} {more}"
+            );
+        }
+    }
+    fs::remove_file(idx.path().join(TRAIN_IMAGES)).unwrap();
+    let official = data("idx", idx.path(), "");
+    assert!(load_own_test(&official, INPUT, 3, Path::new("")).is_ok());
+    let joined = data("idx", idx.path(), "split = { mode = 'joined', test = 2 }");
+    assert!(load_own_test(&joined, INPUT, 3, Path::new("")).is_err());
+}
+
+#[test]
 fn splits_are_seeded_and_lose_nothing() {
     let folder = idx_folder();
     let joined = |seed| {
