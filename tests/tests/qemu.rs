@@ -44,7 +44,29 @@ fn start(name: &str) -> Client<Qemu> {
 }
 
 fn start_as(name: &str, start: &Start<'_>) -> Client<Qemu> {
-    Client::new(Qemu::start(target::machine(name).unwrap(), start).unwrap())
+    Client::new(qemu(name, start))
+}
+
+fn qemu(name: &str, start: &Start<'_>) -> Qemu {
+    if start.elf.is_none() {
+        program(name);
+    }
+    Qemu::start(target::machine(name).unwrap(), start).unwrap()
+}
+
+/// The built program, which must hold the model that the tests compare with: `trainer verify --against qemu:NAME` leaves one with
+/// its own.
+fn program(name: &str) -> Vec<u8> {
+    let path = target::elf(name).unwrap_or_else(|error| panic!("{error}"));
+    let program = fs::read(&path).unwrap();
+    let model = model_file();
+    assert!(
+        program.windows(model.len()).any(|window| window == model),
+        "{} is built with another model than the one it is tested with (models/mnist/model.fxp, or ISOBIT_MODEL): run \
+         `cargo xtask firmware {name}` first",
+        path.display()
+    );
+    program
 }
 
 /// A dense layer on the images of MNIST: a model that fits wherever there is room for one.
@@ -228,7 +250,7 @@ fn every_machine_gives_the_logits_of_the_host() {
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     let expected = Host::new(&file).unwrap().logits(&images).unwrap();
     for name in machines() {
-        let qemu = Qemu::start(target::machine(name).unwrap(), &Start::default()).unwrap();
+        let qemu = qemu(name, &Start::default());
         let mut device = Device::new(qemu, name, &model).unwrap();
         let begin = Instant::now();
         let got = device.logits(&images).unwrap();
@@ -259,11 +281,11 @@ fn a_model_that_computes_something_else_is_not_used() {
     let file = model_file();
     let model = Model::new(&file).unwrap();
     for name in machines() {
-        let mut elf = fs::read(target::elf(name).unwrap()).unwrap();
+        let mut elf = program(name);
         let at = elf
             .windows(file.len())
             .position(|window| window == file)
-            .expect("the program contains the model");
+            .expect("checked");
         let golden = model.golden().unwrap().image;
         let pixel = golden.iter().position(|pixel| *pixel > 100).unwrap();
         let golden_at = golden.as_ptr() as usize - file.as_ptr() as usize;
@@ -374,7 +396,7 @@ fn operators_are_timed_over_the_wire() {
         count: true,
         ..Start::default()
     };
-    let qemu = Qemu::start(target::machine("mps2-an386").unwrap(), &start).unwrap();
+    let qemu = qemu("mps2-an386", &start);
     let mut device = Device::new(qemu, "mps2-an386", &model).unwrap();
     let times = device.operator_times(&image).unwrap().unwrap();
     assert_eq!(times.len(), model.ops().count());

@@ -264,7 +264,7 @@ fn transformed(path: &Path) -> Result<Option<PathBuf>, Failure> {
 
 fn measure(machine: &Machine, target: &Target, model: &Path) -> Result<Bench, Failure> {
     let program = format!("bench-{}", machine.package);
-    shell::run(firmware::command(target, Some(model))?.args(["--bin", &program]))?;
+    shell::run(&mut firmware::command(target, &[&program], Some(model))?)?;
     let elf = firmware::elf(target).with_file_name(program);
     let mut bench = parse(&emulate(machine.emulator, &elf)?)?;
     bench.code = firmware::code(&elf)?;

@@ -86,7 +86,7 @@ pub fn build_all() -> Result<(), Failure> {
 /// target and features of the runtime. The first one holds nothing but the runtime with its kernels: the returned size.
 pub fn no_panic(target: &str, features: &[&str]) -> Result<Sizes, Failure> {
     let package = no_panic_package(target);
-    let mut command = command(&package, None)?;
+    let mut command = command(&package, &NO_PANIC_PROGRAMS, None)?;
     for feature in features {
         command.args(["--features", &format!("runtime/{feature}")]);
     }
@@ -97,8 +97,8 @@ pub fn no_panic(target: &str, features: &[&str]) -> Result<Sizes, Failure> {
 /// Checks that a panic which is put into these programs is found.
 fn panic_is_found(target: &str) -> Result<(), Failure> {
     for program in NO_PANIC_PROGRAMS {
-        let mut command = command(&no_panic_package(target), None)?;
-        command.args(["--features", "panic", "--bin", program]);
+        let mut command = command(&no_panic_package(target), &[program], None)?;
+        command.args(["--features", "panic"]);
         let text = shell::failure_of(&mut command)?;
         if !text.contains("a_panic_is_reachable") {
             return Err(Failure(format!(
@@ -138,7 +138,14 @@ pub fn build(names: &[String], model: Option<&Path>) -> Result<(), Failure> {
         .filter(|t| names.is_empty() || names.contains(&t.name))
         .collect();
     for target in &chosen {
-        shell::run(&mut command(target, model)?)?;
+        let bench = format!("bench-{}", target.name);
+        let both = [target.name.as_str(), &bench];
+        let programs = if target.is_emulated() {
+            &both[..]
+        } else {
+            &both[..1]
+        };
+        shell::run(&mut command(target, programs, model)?)?;
     }
     println!(
         "\n{:<18} {:>24} {:>12} {:>8} {:>24}",
@@ -180,19 +187,25 @@ pub fn elf(target: &Target) -> PathBuf {
         .join(&target.name)
 }
 
-/// The command that builds one machine or board.
-pub fn command(target: &Target, model: Option<&Path>) -> Result<Command, Failure> {
+/// The command that builds programs of one machine or board.
+pub fn command(
+    target: &Target,
+    programs: &[&str],
+    model: Option<&Path>,
+) -> Result<Command, Failure> {
     let mut command = Toolchain::for_target(&target.target)?.cargo("build", &target.target);
     command
         .current_dir(shell::root().join("firmware").join(&target.workspace))
         .args(["--release", "--locked", "--target-dir"])
         .arg(shell::root().join(TARGET_DIR))
         .arg("--package");
-    if target.is_emulated() && target.name != NO_PANIC {
-        let bench = format!("bench-{}", target.name);
-        command.args([MACHINE, "--bin", &target.name, "--bin", &bench]);
+    command.arg(if target.is_emulated() && target.name != NO_PANIC {
+        MACHINE
     } else {
-        command.arg(&target.name);
+        &target.name
+    });
+    for program in programs {
+        command.args(["--bin", program]);
     }
     if let Some(model) = model {
         let failure = |error| Failure(format!("{}: {error}", model.display()));

@@ -18,7 +18,6 @@ pub fn test_all(images: usize) -> Result<(), Failure> {
         .filter(firmware::Target::is_emulated)
         .map(|target| target.name)
         .collect();
-    // First: it builds a machine with another model.
     bench_mcu::transformed_layers()?;
     firmware::build(&machines, None)?;
     shell::run(shell::cargo().args([
