@@ -23,7 +23,7 @@ pub(super) use offsets::Offsets;
 /// (each an i8), as in [`Layout::Ohwi2o`]; a word of activations holds values `k` and `k + 1` of one position.
 pub(super) trait Dsp {
     /// Widens values (i8 if `signed`, else u8) to halves: value `i` becomes half `at + i`, where halves `2 j` and `2 j + 1` are
-    /// the low and the high one of word `4 j`. Nothing happens if not all words are there.
+    /// the low and the high one of word `4 j`, as far as there are words.
     fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize);
     /// `words[i][p]` becomes the pair of bytes (i8 if `signed`, else u8) of `values[starts[p]..]` at the `i`th pair of offsets.
     /// Nothing happens if there are less values than that reaches.
@@ -50,8 +50,5 @@ pub(super) trait Dsp {
 /// `[channel][position]` of one block.
 pub(super) type Sums = [[i32; 4]; 2];
 
-/// Words per position of the buffer of activations.
+/// Words per position of the buffer of widened activations; word `k / 2` of position `p` is `[k / 2][p]`.
 const STEPS: usize = 144;
-
-/// Widened activations: word `k / 2` of position `p`.
-type Buffer = [[u32; 4]; STEPS];

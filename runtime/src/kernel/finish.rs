@@ -38,9 +38,6 @@ pub(super) struct Finish<'a> {
     dtype: DType,
     /// It shifts right by 1 to 31 bits, without a table.
     plain: bool,
-    /// And to u8: signed values after a pool are rare.
-    #[cfg(any(feature = "encode", kernels = "dsp"))]
-    pooled: bool,
     /// The one shift of all channels, if that is so.
     same: [u8; RUN],
 }
@@ -54,8 +51,6 @@ impl<'a> Finish<'a> {
             post,
             dtype,
             plain,
-            #[cfg(any(feature = "encode", kernels = "dsp"))]
-            pooled: plain && dtype == DType::U8,
             same: [post.shifts.first().copied().unwrap_or(0); RUN],
         }
     }
@@ -71,12 +66,8 @@ impl<'a> Finish<'a> {
         bias: &[[u8; 4]],
         out: &mut [u8],
     ) {
-        let fast = match lane {
-            Lane::At(_) => self.plain,
-            #[cfg(any(feature = "encode", kernels = "dsp"))]
-            Lane::Greatest => self.pooled,
-        };
-        if fast {
+        // Signed values after a pool are rare.
+        if self.plain && (matches!(lane, Lane::At(_)) || self.dtype == DType::U8) {
             let shifts = match self.post.shifts {
                 [_] => &self.same,
                 all => all.get(first..).unwrap_or_default(),

@@ -328,9 +328,11 @@ impl Dsp for Core {
     #[inline(always)]
     fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize) {
         let widen = if signed { widen_signed } else { widen_unsigned };
-        let (odd, count) = (at % 2, values.len());
+        let odd = at % 2;
         let words = words.get_mut(at / 2 * 4..).unwrap_or_default();
-        if count == 0 || (odd + count - 1) / 2 * 4 >= words.len() {
+        let room = words.len().div_ceil(4) * 2;
+        let count = values.len().min(room.saturating_sub(odd));
+        if count == 0 {
             return;
         }
         // SAFETY: `count` >= 1 values are there, and every fourth word up to the last one's.

@@ -17,7 +17,7 @@ const WIDTH: usize = 4;
 /// Bytes of the buffers on the stack.
 #[cfg(feature = "encode")]
 pub(in crate::kernel) const BUFFERS: usize =
-    size_of::<super::Buffer>() + size_of::<[Sums; BLOCKS]>() + size_of::<[i32; RUN]>();
+    size_of::<[[u32; WIDTH]; STEPS]>() + size_of::<[Sums; BLOCKS]>() + size_of::<[i32; RUN]>();
 
 /// As the portable kernel. An output position takes the maximum over the positions of its pooling window, four at a time;
 /// without pooling four output positions share one pass over the weights.
@@ -72,13 +72,14 @@ pub(in crate::kernel) fn conv2d<D: Dsp>(conv: &Conv<'_>, op: &Op<'_>, x: &[u8], 
                 let mut step = 0;
                 while step < steps {
                     let count = (steps - step).min(STEPS);
+                    let acts = buffer.get_mut(..count).unwrap_or_default();
                     if first == 0 || area > WIDTH || count < steps {
                         let positions = positions.get(..lanes).unwrap_or_default();
-                        gather.fill::<D>(positions, corner, 2 * step, 2 * count, &mut buffer);
+                        gather.fill::<D>(positions, corner, 2 * step, acts);
                     }
                     D::blocks(
                         single,
-                        buffer.get(..count).unwrap_or_default(),
+                        acts,
                         weights.get(first / 2 * steps + step..).unwrap_or_default(),
                         steps,
                         &mut sums,

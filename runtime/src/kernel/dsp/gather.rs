@@ -1,7 +1,7 @@
 //! The values under a kernel window, as pairs in the order of the weights.
 
+use super::Dsp;
 use super::offsets::Offsets;
-use super::{Buffer, Dsp};
 use crate::kernel::part;
 use crate::kernel::walk::{Corner, clip};
 use crate::op::{Tensor, Window};
@@ -50,17 +50,16 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Fills a lane of the buffer for each position, at most four, counted from `corner`: values `from..from + len` of its window, counted
-    /// `[kh][kw][ci]`, in pairs; what lies outside of the input is 0. The high half of the last word is anything if the window
-    /// ends in it.
+    /// Fills a lane of `words` for each position, at most four, counted from `corner`: the values of its window from `from` on, counted
+    /// `[kh][kw][ci]`, in pairs, as many as there is room for; what lies outside of the input is 0. The high half of the last
+    /// word is anything if the window ends in it.
     #[inline(never)]
     pub(super) fn fill<D: Dsp>(
         &self,
         positions: &[Corner],
         corner: Corner,
         from: usize,
-        len: usize,
-        buffer: &mut Buffer,
+        words: &mut [[u32; 4]],
     ) {
         let signed = self.input.dtype != DType::U8;
         let ci = usize::from(self.input.shape.c);
@@ -78,15 +77,15 @@ impl<'a> Gather<'a> {
                 whole += 1;
             }
             if whole == 4 {
-                return D::list4(signed, self.x, &starts, self.offsets, buffer);
+                return D::list4(signed, self.x, &starts, self.offsets, words);
             }
         }
         for (p, at) in positions.iter().enumerate() {
             let at = [corner[0] + at[0], corner[1] + at[1]];
             let [v, h] = clip(at, self.size, self.input.shape);
-            let words = buffer.as_flattened_mut().get_mut(p..).unwrap_or_default();
+            let words = words.as_flattened_mut().get_mut(p..).unwrap_or_default();
             if v.len < self.size[0].into() || h.len < self.size[1].into() {
-                for word in words.iter_mut().step_by(4).take(len / 2) {
+                for word in words.iter_mut().step_by(4) {
                     *word = 0;
                 }
             }
@@ -94,12 +93,9 @@ impl<'a> Gather<'a> {
             let mut place = v.start * self.pitch + h.start * ci;
             let mut begin = v.skip * self.run + h.skip * ci;
             for _ in 0..v.len {
-                let first = begin.max(from);
-                let last = (begin + h.len * ci).min(from + len);
-                if first < last {
-                    let values = part(self.x, place + first - begin, last - first);
-                    D::widen(signed, values, words, first - from);
-                }
+                let row = part(self.x, place, h.len * ci);
+                let values = row.get(from.saturating_sub(begin)..).unwrap_or_default();
+                D::widen(signed, values, words, begin.saturating_sub(from));
                 begin += self.run;
                 place += self.pitch;
             }

@@ -35,16 +35,15 @@ fn weight_pairs(word: &[u8; 4]) -> [u32; 2] {
 
 impl Dsp for Twin {
     fn widen(signed: bool, values: &[u8], words: &mut [u32], at: usize) {
-        if (at + values.len()).div_ceil(2) * 4 >= words.len() + 4 {
-            return;
-        }
         for (half, &value) in (at..).zip(values) {
             let value = if signed {
                 i16::from(value as i8)
             } else {
                 i16::from(value)
             };
-            let word = &mut words[half / 2 * 4];
+            let Some(word) = words.get_mut(half / 2 * 4) else {
+                return;
+            };
             let [low, high] = halves(*word).map(|half| half as i16);
             *word = if half % 2 == 0 {
                 pair_of(value, high)
