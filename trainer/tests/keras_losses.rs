@@ -26,8 +26,8 @@ fn shape(value: &Value) -> Vec<usize> {
         .collect()
 }
 
-fn tensor(value: &Value) -> Tensor {
-    Tensor::from_vec(numbers(value), shape(value), &Device::Cpu).expect("a tensor")
+fn tensor(value: &Value, device: &Device) -> Tensor {
+    Tensor::from_vec(numbers(value), shape(value), device).expect("a tensor")
 }
 
 fn compare(what: &str, got: &Tensor, expected: &Value) {
@@ -41,17 +41,17 @@ fn compare(what: &str, got: &Tensor, expected: &Value) {
 }
 
 /// One-hot targets of a case; sparse ones are labels.
-fn targets(case: &Value, classes: usize) -> Tensor {
+fn targets(case: &Value, classes: usize, device: &Device) -> Tensor {
     let y = &case["inputs"]["y_true"];
     if y["dtype"] != "int32" {
-        return tensor(y);
+        return tensor(y, device);
     }
     let labels: Vec<u32> = numbers(y).iter().map(|&label| label as u32).collect();
-    loss::one_hot(&labels, classes, &Device::Cpu).expect("targets")
+    loss::one_hot(&labels, classes, device).expect("targets")
 }
 
 /// Loss and gradient of a case. Bare predictions (`y_pred`) are outputs of a linear layer.
-fn check(case: &Value) {
+fn check(case: &Value, device: &Device) {
     let name = case["name"].as_str().expect("a name");
     let (params, inputs) = (&case["params"], &case["inputs"]);
     let label_smoothing = params["label_smoothing"].as_f64().unwrap_or(0.0) as f32;
@@ -69,9 +69,9 @@ fn check(case: &Value) {
         (Some(logits), _) => ("grad_logits", logits, OutputActivation::Softmax),
         (None, _) => ("grad_y_pred", &inputs["y_pred"], OutputActivation::Linear),
     };
-    let input = Var::from_tensor(&tensor(input)).expect("a variable");
+    let input = Var::from_tensor(&tensor(input, device)).expect("a variable");
     let logits = input.as_tensor();
-    let targets = targets(case, *input.dims().last().expect("a dimension"));
+    let targets = targets(case, *input.dims().last().expect("a dimension"), device);
     let loss = loss::loss(&recipe, output, logits, &targets).expect(name);
     compare(name, &loss, &case["expected"]["loss"]);
     if logits.rank() == 2 {
@@ -92,12 +92,12 @@ fn check(case: &Value) {
     compare(&format!("{name}: {key}"), gradient, &case["expected"][key]);
 }
 
-fn check_penalty(case: &Value) {
+fn check_penalty(case: &Value, device: &Device) {
     let name = case["name"].as_str().expect("a name");
     let rate = |key: &str| case["params"][key].as_f64().unwrap_or(0.0) as f32;
     let parameter = Parameter {
         name: name.into(),
-        var: Var::from_tensor(&tensor(&case["inputs"]["w"])).expect("a variable"),
+        var: Var::from_tensor(&tensor(&case["inputs"]["w"], device)).expect("a variable"),
         regularizer: Regularizer {
             l1: rate("l1"),
             l2: rate("l2"),
@@ -115,18 +115,28 @@ fn check_penalty(case: &Value) {
     );
 }
 
-#[test]
-fn losses_and_penalties() {
+fn check_all(device: &Device) {
     let cases: Vec<Value> = serde_json::from_str(include_str!("golden/losses.json")).expect("JSON");
     let (mut losses, mut penalties) = (0, 0);
     for case in cases.iter().filter(|case| case["name"] != "_meta") {
         if case["inputs"].get("w").is_some() {
-            check_penalty(case);
+            check_penalty(case, device);
             penalties += 1;
         } else {
-            check(case);
+            check(case, device);
             losses += 1;
         }
     }
     assert_eq!((losses, penalties), (29, 3));
+}
+
+#[test]
+fn losses_and_penalties() {
+    check_all(&Device::Cpu);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn losses_and_penalties_on_cuda() {
+    check_all(&Device::new_cuda(0).expect("a GPU"));
 }

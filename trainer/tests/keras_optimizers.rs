@@ -202,3 +202,11 @@ fn optimizers_on_tensors() {
     let make = |value: &Value| Tensor::new(data(value), &Device::Cpu).unwrap();
     assert_eq!(check(make, |tensor: &Tensor| tensor.to_vec1().unwrap()), 39);
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+fn optimizers_on_cuda() {
+    let gpu = Device::new_cuda(0).unwrap();
+    let make = |value: &Value| Tensor::new(data(value), &gpu).unwrap();
+    assert_eq!(check(make, |tensor: &Tensor| tensor.to_vec1().unwrap()), 39);
+}

@@ -174,14 +174,14 @@ type Forward = fn(&Network, &Tensor, Mode) -> candle_core::Result<Tensor>;
 
 const TRAIN: Mode = Mode::Train { seed: 0, step: 0 };
 
-fn check(case: &Value, forward: Forward, level: Level, training: Mode) {
+fn check(case: &Value, forward: Forward, level: Level, training: Mode, device: &Device) {
     let name = case["name"].as_str().expect("a name");
     let (architecture, weights) = network(case);
-    let network = Network::new(&architecture, &weights, &Device::Cpu)
+    let network = Network::new(&architecture, &weights, device)
         .expect("a network")
         .with_level(level);
     let input = array(&case["inputs"]["input"]);
-    let x = Var::from_slice(&input.data, input.shape, &Device::Cpu).expect("a tensor");
+    let x = Var::from_slice(&input.data, input.shape, device).expect("a tensor");
     let mode = match case["params"].get("training") {
         Some(Value::Bool(false)) => Mode::Infer,
         _ => training,
@@ -198,7 +198,7 @@ fn check(case: &Value, forward: Forward, level: Level, training: Mode) {
         return; // no gradients
     }
     let cotangent = array(&case["inputs"]["cotangent"]);
-    let cotangent = Tensor::from_slice(&cotangent.data, output.shape(), &Device::Cpu).expect(name);
+    let cotangent = Tensor::from_slice(&cotangent.data, output.shape(), device).expect(name);
     let sum = (output * cotangent)
         .and_then(|t| t.sum_all())
         .expect("a sum");
@@ -230,15 +230,26 @@ fn cases() -> Vec<Value> {
     cases.into_iter().skip(1).collect()
 }
 
+fn check_composed(device: &Device) {
+    for case in cases() {
+        let mode = match case["params"]["training"] {
+            Value::Bool(true) => TRAIN,
+            _ => Mode::Infer,
+        };
+        let forward = Network::forward_composed;
+        check(&case, forward, Level::PORTABLE, mode, device);
+    }
+}
+
 #[test]
 fn composed_operators_are_keras_s() {
-    for case in cases() {
-        let forward = Network::forward_composed;
-        match case["params"]["training"] {
-            Value::Bool(true) => check(&case, forward, Level::PORTABLE, TRAIN),
-            _ => check(&case, forward, Level::PORTABLE, Mode::Infer),
-        }
-    }
+    check_composed(&Device::Cpu);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn composed_operators_on_cuda_are_keras_s() {
+    check_composed(&Device::new_cuda(0).expect("a GPU"));
 }
 
 #[test]
@@ -247,7 +258,7 @@ fn fused_operators_are_keras_s() {
         if case["params"]["activation"] != "softmax" {
             for level in Level::available() {
                 eprintln!("{level:?}");
-                check(&case, Network::forward, level, TRAIN);
+                check(&case, Network::forward, level, TRAIN, &Device::Cpu);
             }
         }
     }

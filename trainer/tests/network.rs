@@ -61,7 +61,7 @@ fn gradients(
     variable: bool,
 ) -> Vec<(String, Vec<f32>)> {
     let input = network.architecture().input;
-    let x = Var::from_slice(x, (n, input.h, input.w, input.c), &Device::Cpu).expect("x");
+    let x = Var::from_slice(x, (n, input.h, input.w, input.c), network.device()).expect("x");
     let x = if variable {
         x.as_tensor().clone()
     } else {
@@ -76,7 +76,7 @@ fn gradients(
     let cotangent = Tensor::from_vec(
         numbers(logits.elem_count(), 99),
         logits.shape(),
-        &Device::Cpu,
+        network.device(),
     )
     .expect("a cotangent");
     let sum = (&logits * cotangent)
@@ -177,6 +177,31 @@ fn fused_operators_are_the_composed_ones() {
                 for (a, b) in a.data.iter().zip(&composed_after.0[key].data) {
                     assert!((a - b).abs() <= 1e-6, "{name}: {level:?}: {key}: {a}, {b}");
                 }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn composed_operators_on_cuda_are_those_on_the_cpu() {
+    let gpu = Device::new_cuda(0).expect("a GPU");
+    for &(name, input, layers) in CASES {
+        let architecture = architecture(input, layers);
+        let weights = weights(&architecture);
+        let n = 9;
+        let x = numbers(n * architecture.input.len(), 1);
+        let run = |device| {
+            let network = Network::new(&architecture, &weights, device).expect("a network");
+            let gradients = gradients(&network, &x, n, false, true);
+            (gradients, network.weights().expect("weights"))
+        };
+        let (expected, expected_after) = run(&Device::Cpu);
+        let (got, got_after) = run(&gpu);
+        close(&format!("{name}: CUDA"), &got, &expected);
+        for (key, a) in &got_after.0 {
+            for (a, b) in a.data.iter().zip(&expected_after.0[key].data) {
+                assert!((a - b).abs() <= 1e-6, "{name}: CUDA: {key}: {a}, {b}");
             }
         }
     }

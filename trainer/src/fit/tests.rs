@@ -82,6 +82,16 @@ fn job<'a>(recipe: &'a Recipe, data: &'a Dataset) -> Job<'a> {
 
 #[test]
 fn the_steps_are_keras_s() {
+    check_steps(&Device::Cpu);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_steps_on_cuda_are_keras_s() {
+    check_steps(&Device::new_cuda(0).unwrap());
+}
+
+fn check_steps(device: &Device) {
     let cases: Vec<Value> =
         serde_json::from_str(include_str!("../../tests/golden/train_trace.json")).unwrap();
     let case = &cases[1];
@@ -89,7 +99,7 @@ fn the_steps_are_keras_s() {
     let (recipe, architecture) = recipe();
     let initial = inputs["initial_weights"].as_object().unwrap().iter();
     let initial = Weights(initial.map(|(name, v)| (name.clone(), array(v))).collect());
-    let network = Network::new(&architecture, &initial, &Device::Cpu).unwrap();
+    let network = Network::new(&architecture, &initial, device).unwrap();
     let data = empty();
     let job = job(&recipe, &data);
     let start = Checkpoint::start(String::new(), String::new(), initial);
