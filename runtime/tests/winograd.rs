@@ -351,7 +351,7 @@ fn a_broken_transform_is_refused() {
     } else {
         &[1, 2, 4, 8, 0x80]
     };
-    for at in range.clone() {
+    for at in range.clone().step_by(if cfg!(miri) { 31 } else { 1 }) {
         for flip in flips {
             let mut changed = file.clone();
             changed[at] ^= flip;
