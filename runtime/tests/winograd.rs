@@ -245,8 +245,10 @@ proptest! {
 /// White and black images on weights that are all 127 or all -127: the transformed values at their extremes.
 #[test]
 fn extremes() {
+    // Miri: few images, but more channels than two tiles of the kernel have room for.
+    let (wide, images) = if cfg!(miri) { (33, 1) } else { (57, 4) };
     for signed in [false, true] {
-        for (pool, c) in [(true, 57), (false, 57), (true, 5)] {
+        for (pool, c) in [(true, wide), (false, wide), (true, 5)] {
             let mut layer = Layer {
                 input: Shape { h: 5, w: 6, c },
                 signed,
@@ -261,8 +263,8 @@ fn extremes() {
             channels(&mut layer, 0, &mut numbers(1));
             assert!(layer.weight.contains(&127) && layer.weight.contains(&-127));
             let len = layer.input.len();
-            for image in [vec![255; len], vec![0; len], vec![128; len], vec![127; len]] {
-                layer.check(&image).unwrap();
+            for value in [255, 0, 128, 127].into_iter().take(images) {
+                layer.check(&vec![value; len]).unwrap();
             }
             // Signs as the transform of the inputs has them: rows and columns 0 and 2 of a tile against each other.
             let stripes = |i: usize| match i / usize::from(c) {

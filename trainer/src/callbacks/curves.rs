@@ -59,6 +59,32 @@ impl Quantity {
             Self::Loss => [0.0, if high > 0.0 { high * 1.08 } else { 1.0 }],
         }
     }
+
+    /// The curve of training (`series` 0) or validation (1), as (epoch, value), without values that are not finite. It begins
+    /// where it enters the range of [`Quantity::range`], and stays in it.
+    pub fn curve(
+        self,
+        epochs: &[EpochLog],
+        series: usize,
+        [low, high]: [f64; 2],
+    ) -> Vec<(f64, f64)> {
+        let mut points: Vec<(f64, f64)> = epochs
+            .iter()
+            .map(|log| (log.epoch as f64, f64::from(self.values(log)[series])))
+            .filter(|(_, value)| value.is_finite())
+            .collect();
+        let inside = points.iter().position(|(_, y)| (low..=high).contains(y));
+        if let Some(inside @ 1..) = inside {
+            let ((x0, y0), (x1, y1)) = (points[inside - 1], points[inside]);
+            let edge = y0.clamp(low, high);
+            points[inside - 1] = (x0 + (x1 - x0) * (edge - y0) / (y1 - y0), edge);
+            points.drain(..inside - 1);
+        }
+        for (_, value) in &mut points {
+            *value = value.clamp(low, high);
+        }
+        points
+    }
 }
 
 /// About `count` round numbers (1, 2 or 5 times a power of ten apart) in the range, ends included where they are round.
@@ -216,7 +242,8 @@ fn panel(
         .bold_line_style(GRID.stroke_width(OVERSAMPLE))
         .axis_style(GRID.stroke_width(OVERSAMPLE))
         .x_labels(((last - first) as usize + 1).min(10))
-        .y_labels(8)
+        // as many as `vertical` has, so that the digits fit
+        .y_labels(vertical.len())
         .x_label_formatter(&whole)
         .y_label_formatter(&|y| label(quantity, *y, &vertical))
         .x_desc("epoch")
@@ -249,12 +276,7 @@ fn panel(
         .into_iter()
         .enumerate()
     {
-        let points: Vec<(f64, f64)> = epochs
-            .iter()
-            .map(|log| (log.epoch as f64, f64::from(quantity.values(log)[series])))
-            .filter(|(_, y)| y.is_finite())
-            .map(|(x, y)| (x, y.clamp(low, high)))
-            .collect();
+        let points = quantity.curve(epochs, series, [low, high]);
         chart
             .draw_series(LineSeries::new(
                 points.iter().copied(),
@@ -269,12 +291,9 @@ fn panel(
                 )
             });
         if points.len() <= 30 {
+            let epochs = points.into_iter().filter(|(x, _)| x.fract() == 0.0);
             chart
-                .draw_series(
-                    points
-                        .iter()
-                        .map(|&p| Circle::new(p, 4 * s, color.filled())),
-                )
+                .draw_series(epochs.map(|p| Circle::new(p, 4 * s, color.filled())))
                 .map_err(|e| e.to_string())?;
         }
     }
@@ -386,6 +405,20 @@ mod tests {
         epochs.push(log(10, 0.98));
         assert!(Quantity::Accuracy.range(&epochs, None)[0] > 0.95);
         assert!(Quantity::Loss.range(&epochs, None)[1] < 0.2);
+    }
+
+    #[test]
+    fn a_curve_begins_where_it_enters_the_range() {
+        let epochs = [log(1, 0.0), log(2, 0.5), log(3, 0.9), log(4, f32::NAN)];
+        let curve = Quantity::Accuracy.curve(&epochs, 0, [0.75, 1.0]);
+        assert_eq!(curve.len(), 2);
+        // 0.5 at epoch 2, 0.9 at epoch 3: 0.75 at 2.625
+        assert!((curve[0].0 - 2.625).abs() < 1e-6 && curve[0].1 == 0.75);
+        assert_eq!(curve[1].0, 3.0);
+        let whole = Quantity::Accuracy.curve(&epochs, 0, [0.0, 1.0]);
+        assert_eq!(whole.len(), 3);
+        let low = Quantity::Accuracy.curve(&epochs, 0, [0.0, 0.75]);
+        assert_eq!(low[2], (3.0, 0.75));
     }
 
     /// The colours of both series and of the reference line are on the picture, in one epoch and in many.

@@ -154,12 +154,14 @@ impl Chart {
         let y = |value: f64| round(bottom - (value - low) / (high - low) * (bottom - top));
         let marks = ticks([low, high], 5);
         let series = |(i, name): (usize, &'static str)| {
-            let values = history.iter().map(|log| (log, quantity.values(log)[i]));
-            let points: Vec<[f64; 2]> = values
-                .filter(|(_, value)| value.is_finite())
-                .map(|(log, value)| [x(log.epoch as f64), y(f64::from(value).clamp(low, high))])
-                .collect();
-            let line: Vec<String> = points.iter().map(|[x, y]| format!("{x},{y}")).collect();
+            let curve = quantity.curve(history, i, [low, high]);
+            let line = curve
+                .iter()
+                .map(|&(epoch, value)| format!("{},{}", x(epoch), y(value)));
+            let line: Vec<String> = line.collect();
+            let epochs = curve.iter().filter(|(epoch, _)| epoch.fract() == 0.0);
+            let points: Vec<[f64; 2]> =
+                epochs.map(|&(epoch, value)| [x(epoch), y(value)]).collect();
             let last = history.last().map_or(0.0, |log| quantity.values(log)[i]);
             Series {
                 name,

@@ -148,15 +148,13 @@ fn panel(area: &Area<'_>, key: &str, settings: &[Setting]) -> Result<(), String>
         },
     );
     let up = pad(low, high, 0.0005);
-    let marks = curves::ticks([low - up, high + up], 6);
+    let (low, high) = (low - up, (high + up).min(1.0));
+    let marks = curves::ticks([low, high], 6);
     let mut chart = ChartBuilder::on(area)
         .margin(16 * SCALE)
         .x_label_area_size(46 * SCALE)
         .y_label_area_size(64 * SCALE)
-        .build_cartesian_2d(
-            left - across..right + across,
-            low - up..(high + up).min(1.0),
-        )
+        .build_cartesian_2d(left - across..right + across, low..high)
         .map_err(|e| e.to_string())?;
     let labels = match &axis {
         Axis::Names(names) => 2 * names.len() + 1,
@@ -168,7 +166,7 @@ fn panel(area: &Area<'_>, key: &str, settings: &[Setting]) -> Result<(), String>
         .bold_line_style(GRID.stroke_width(SCALE))
         .axis_style(GRID.stroke_width(SCALE))
         .x_labels(labels)
-        .y_labels(6)
+        .y_labels(marks.len())
         .x_label_formatter(&|x| axis.label(*x))
         .y_label_formatter(&|y| curves::label(Quantity::Accuracy, *y, &marks))
         .x_desc(key)
